@@ -1,0 +1,1 @@
+//! From a profile to findings: pure rules, no I/O, no clock.

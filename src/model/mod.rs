@@ -1,0 +1,37 @@
+//! The values that the stages exchange. No I/O, no threads, no clock, no locks.
+//!
+//! | value | filled in by | read by |
+//! |---|---|---|
+//! | [`SpanRecord`], [`EventRecord`] | `capture`, through `pipeline` | sinks, while the program runs |
+//! | [`Sample`], [`Series`] | `resources` | sinks, `diagnose` |
+//! | [`ThreadSnapshot`] | `capture` | `aggregate` |
+//! | [`Profile`] | `aggregate` | `diagnose`, sinks |
+//! | [`Diagnosis`], [`Finding`] | `diagnose` | sinks |
+
+mod distribution;
+mod fields;
+mod finding;
+mod losses;
+mod profile;
+mod record;
+mod resource;
+mod site;
+mod snapshot;
+mod time;
+
+pub use distribution::{Bucket, Distribution, Quantiles};
+pub use fields::{FOLLOWS_FROM, FieldIter, FieldWriter, Fields, Value};
+pub(crate) use fields::FOLLOWS_FROM_INDEX;
+pub use finding::{Confidence, Diagnosis, Finding, Gain, Severity};
+pub use losses::{Failure, Losses, Overhead};
+pub use profile::{
+    OnCpu, PathStats, Process, Profile, SiteStats, Split, Stats, ThreadStats, Throughput,
+};
+pub use record::{EventRecord, Level, SpanKind, SpanRecord};
+pub use resource::{Point, Sample, Series, Unit};
+pub use site::{Site, SiteId, SpanSeq, Thread};
+pub(crate) use snapshot::{
+    FrameSnapshot, NodeSnapshot, OpenSnapshot, PathId, PathTable, RecorderSnapshot, ThreadSightings,
+    ThreadSnapshot, ThreadTop, buckets,
+};
+pub use time::{Nanos, TickScale, WallAnchor};

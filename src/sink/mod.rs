@@ -1,0 +1,164 @@
+//! Where the results go. A sink computes no statistic, so all outputs agree.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::model::{Diagnosis, EventRecord, Profile, Sample, SpanRecord};
+
+/// A destination for what was measured: a file format, a backend, your own program.
+///
+/// All methods are called from the thread `cortex-collect`, one at a time. Spans that a sink itself creates there are
+/// not captured. A sink that fails is named in [`Losses::failures`](crate::Losses::failures) and by `finish()`; the
+/// other sinks go on. After its first error in a streaming method a sink gets no more records but is still told to
+/// finish.
+pub trait Sink: Send + 'static {
+    /// Returns a short, stable name for error messages.
+    fn name(&self) -> &str;
+
+    /// Returns what the sink wants to be given; decides what is recorded at all. Default: everything.
+    ///
+    /// Return [`Wants::PROFILE`] from a sink that only implements `finish`: a program whose sinks stream nothing runs
+    /// faster.
+    fn wants(&self) -> Wants {
+        Wants::ALL
+    }
+
+    /// Receives spans in the order in which they ended on each thread. At most one second old.
+    fn spans(&mut self, batch: &[SpanRecord<'_>]) -> Result<(), SinkError> {
+        let _ = batch;
+        Ok(())
+    }
+
+    /// Receives events in the order of each thread.
+    fn events(&mut self, batch: &[EventRecord<'_>]) -> Result<(), SinkError> {
+        let _ = batch;
+        Ok(())
+    }
+
+    /// Receives resource readings by rising time.
+    fn samples(&mut self, batch: &[Sample<'_>]) -> Result<(), SinkError> {
+        let _ = batch;
+        Ok(())
+    }
+
+    /// Makes durable what was received: called at least once a second while records arrive, and by `flush()`.
+    fn flush(&mut self) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    /// Returns how often [`Sink::tick`] is to be called; `None`, the default, is never.
+    fn tick_period(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Receives the live profile, for metrics.
+    fn tick(&mut self, profile: &Profile) -> Result<(), SinkError> {
+        let _ = profile;
+        Ok(())
+    }
+
+    /// Delivers the result. Called exactly once, after the last batch.
+    ///
+    /// Must return within `deadline`: after that the program stops waiting for it.
+    fn finish(
+        &mut self,
+        profile: &Profile,
+        diagnosis: &Diagnosis,
+        deadline: Duration,
+    ) -> Result<(), SinkError>;
+}
+
+/// What a [`Sink`] wants to be given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Wants {
+    /// Calls of [`Sink::spans`].
+    pub spans: bool,
+    /// Calls of [`Sink::events`].
+    pub events: bool,
+    /// Fields on spans and events.
+    pub fields: bool,
+    /// Calls of [`Sink::samples`].
+    pub samples: bool,
+}
+
+impl Wants {
+    /// Everything that streams, and the profile.
+    pub const ALL: Wants = Wants {
+        spans: true,
+        events: true,
+        fields: true,
+        samples: true,
+    };
+
+    /// Only the profile in the end.
+    pub const PROFILE: Wants = Wants {
+        spans: false,
+        events: false,
+        fields: false,
+        samples: false,
+    };
+
+    /// Returns what at least one of the two wants.
+    pub fn or(self, other: Wants) -> Wants {
+        Wants {
+            spans: self.spans || other.spans,
+            events: self.events || other.events,
+            fields: self.fields || other.fields,
+            samples: self.samples || other.samples,
+        }
+    }
+}
+
+/// Why a sink could not do its work.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum SinkError {
+    /// A file could not be written.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Standard error could not be written.
+    Stderr(io::Error),
+    /// Something of the sink's own.
+    Other(Box<dyn Error + Send + Sync>),
+}
+
+impl SinkError {
+    /// Wraps an error of a sink's own.
+    pub fn other(error: impl Into<Box<dyn Error + Send + Sync>>) -> SinkError {
+        SinkError::Other(error.into())
+    }
+}
+
+impl fmt::Display for SinkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SinkError::File { path, .. } => write!(
+                f,
+                "cannot write {}; free the disk or choose another path",
+                path.display()
+            ),
+            SinkError::Stderr(_) => write!(
+                f,
+                "cannot write the report to stderr; send it to a file with report_text(path)"
+            ),
+            SinkError::Other(_) => write!(f, "the sink failed"),
+        }
+    }
+}
+
+impl Error for SinkError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            SinkError::File { source, .. } | SinkError::Stderr(source) => Some(source),
+            SinkError::Other(source) => Some(source.as_ref()),
+        }
+    }
+}

@@ -114,7 +114,10 @@ impl Distribution {
     /// Returns the values as an HDR histogram in nanoseconds, to merge, to serialise or to plot.
     pub fn histogram(&self) -> Histogram<u64> {
         let top = self.buckets.last().map_or(0, |bucket| bucket.value.0);
-        #[expect(clippy::expect_used, reason = "the highest value is at least 2 and the digits are in 0..=5")]
+        #[expect(
+            clippy::expect_used,
+            reason = "the highest value is at least 2 and the digits are in 0..=5"
+        )]
         let mut histogram = Histogram::new_with_max(top.max(2), SIGNIFICANT_DIGITS)
             .expect("valid histogram bounds");
         for bucket in &self.buckets {

@@ -20,8 +20,8 @@ mod snapshot;
 mod time;
 
 pub use distribution::{Bucket, Distribution, Quantiles};
-pub use fields::{FOLLOWS_FROM, FieldIter, FieldWriter, Fields, Value};
 pub(crate) use fields::FOLLOWS_FROM_INDEX;
+pub use fields::{FOLLOWS_FROM, FieldIter, FieldWriter, Fields, Value};
 pub use finding::{Confidence, Diagnosis, Finding, Gain, Severity};
 pub use losses::{Failure, Losses, Overhead};
 pub use profile::{
@@ -31,7 +31,7 @@ pub use record::{EventRecord, Level, SpanKind, SpanRecord};
 pub use resource::{Point, Sample, Series, Unit};
 pub use site::{Site, SiteId, SpanSeq, Thread};
 pub(crate) use snapshot::{
-    FrameSnapshot, NodeSnapshot, OpenSnapshot, PathId, PathTable, RecorderSnapshot, ThreadSightings,
-    ThreadSnapshot, ThreadTop, buckets,
+    FrameSnapshot, NodeSnapshot, OpenSnapshot, PathId, PathTable, RecorderSnapshot,
+    ThreadSightings, ThreadSnapshot, ThreadTop, buckets,
 };
 pub use time::{Nanos, TickScale, WallAnchor};

@@ -85,11 +85,7 @@ pub struct Thread {
 impl Thread {
     /// Describes a thread.
     pub fn new(index: u32, os_id: Option<u32>, name: Option<Arc<str>>) -> Thread {
-        Thread {
-            index,
-            os_id,
-            name,
-        }
+        Thread { index, os_id, name }
     }
 }
 

@@ -1,0 +1,13 @@
+//! Says at exit what was slow, why, and how much fixing it can gain, for programs that have `tracing` spans.
+
+mod model;
+
+mod clock;
+mod diagnose;
+mod resources;
+mod sink;
+
+pub use clock::ManualClock;
+pub use model::*;
+pub use resources::{Readings, ResourceSource};
+pub use sink::{Sink, SinkError, Wants};

@@ -2,11 +2,13 @@
 
 mod model;
 
+mod capture;
 mod clock;
 mod diagnose;
 mod resources;
 mod sink;
 
+pub use capture::{CortexLayer, Overflow};
 pub use clock::ManualClock;
 pub use model::*;
 pub use resources::{Readings, ResourceSource};

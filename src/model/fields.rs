@@ -177,6 +177,16 @@ impl<'b> FieldWriter<'b> {
         self.cuts
     }
 
+    /// Returns how many bytes were written.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Takes back what was written after the first `length` bytes.
+    pub(crate) fn truncate(&mut self, length: usize) {
+        self.bytes.truncate(length);
+    }
+
     /// Appends the value of the field with this index in [`Site::fields`].
     pub fn write(&mut self, index: u8, value: Value<'_>) {
         match value {

@@ -16,7 +16,9 @@ pub struct Losses {
     pub dropped_events: u64,
     /// Field values that were cut at the string limit.
     pub cut_strings: u64,
-    /// Call-tree nodes that were folded into `(other)` or into a recursion.
+    /// Field values that were left out because their `Debug` panicked.
+    pub panicked_fields: u64,
+    /// Activations beyond the call tree's limits: in `(other)`, or in an outer activation of the same site.
     pub folded_activations: u64,
     /// Spans beyond the limit of open spans: their activations count, their latency does not.
     pub untracked_spans: u64,

@@ -31,7 +31,7 @@ pub use record::{EventRecord, Level, SpanKind, SpanRecord};
 pub use resource::{Point, Sample, Series, Unit};
 pub use site::{Site, SiteId, SpanSeq, Thread};
 pub(crate) use snapshot::{
-    FrameSnapshot, NodeSnapshot, OpenSnapshot, PathId, PathTable, RecorderSnapshot,
-    ThreadSightings, ThreadSnapshot, ThreadTop, buckets,
+    CaptureSnapshot, FrameCount, FrameSnapshot, NodeSnapshot, OpenSnapshot, PathId, PathTable,
+    RecorderSnapshot, ThreadSightings, ThreadSnapshot, ThreadTop, buckets,
 };
 pub use time::{Nanos, TickScale, WallAnchor};

@@ -1,8 +1,9 @@
 //! What `capture` hands to `aggregate`: one thread's statistics as plain numbers, in ticks.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use super::{Nanos, OnCpu, SiteId, Thread};
+use super::{Losses, Nanos, OnCpu, Site, SiteId, Thread, TickScale};
 
 /// The layout of the recorder's buckets, known to the side that fills them and the side that merges them.
 ///
@@ -77,8 +78,8 @@ pub(crate) struct NodeSnapshot {
     pub(crate) errors: u64,
     pub(crate) busy: u64,
     pub(crate) self_time: u64,
-    /// Activations that began directly inside this node.
-    pub(crate) children: u64,
+    /// Activations that began with nothing around them, and so cost their parent nothing.
+    pub(crate) detached: u64,
     pub(crate) activation: RecorderSnapshot,
     /// Latency of async spans that closed here, and their idle time.
     pub(crate) latency: Option<RecorderSnapshot>,
@@ -94,6 +95,20 @@ pub(crate) struct FrameSnapshot {
     pub(crate) entered: u64,
     /// Time in spans that were entered and left inside.
     pub(crate) child: u64,
+    pub(crate) count: FrameCount,
+}
+
+/// What an activation that goes on counts as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FrameCount {
+    /// The first of its span.
+    Span,
+    /// A call through a held span.
+    Call,
+    /// One more of an async span.
+    Poll,
+    /// The thread had entered the span already.
+    Nothing,
 }
 
 /// Spans of one path that are open now.
@@ -142,4 +157,20 @@ pub(crate) struct ThreadSightings {
     pub(crate) background_cpu: Option<Nanos>,
     /// CPU time of the whole process since the capture began.
     pub(crate) process_cpu: Option<Nanos>,
+}
+
+/// All that the capture knows at one moment.
+#[derive(Debug)]
+pub(crate) struct CaptureSnapshot {
+    pub(crate) scale: TickScale,
+    /// Ticks of the start (or last reset) and of now.
+    pub(crate) began: u64,
+    pub(crate) now: u64,
+    /// Indexed by [`SiteId`].
+    pub(crate) sites: Vec<Arc<Site>>,
+    pub(crate) paths: PathTable,
+    pub(crate) threads: Vec<ThreadSnapshot>,
+    pub(crate) open: Vec<OpenSnapshot>,
+    pub(crate) losses: Losses,
+    pub(crate) memory_bytes: u64,
 }

@@ -1,0 +1,467 @@
+//! Enter and exit: one activation of a span on one thread.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Relaxed, Release};
+
+use tracing_core::Metadata;
+
+use super::capture::Capture;
+use super::local::{
+    FRAME_FOLDED, FRAME_HELD, FRAME_NESTED, FRAME_OVERLAPS, Frame, Local, ThreadShared, Work,
+};
+use super::node;
+use super::sites;
+use super::span_state::{Birth, FIRST_STREAMED, OVERLAPS, SHARED, SpanState};
+use super::stream::{self, Kind, SpanWords};
+use crate::model::PathId;
+
+/// The state of a span that this thread did not create, or that did not fit into its table.
+#[derive(Debug, Clone)]
+pub(super) enum Found {
+    /// In the table of the thread that created it.
+    Table(Arc<ThreadShared>, usize),
+    /// Behind a lock, but used without.
+    Spilled(Arc<SpanState>),
+}
+
+impl Found {
+    pub(super) fn state(&self) -> &SpanState {
+        match self {
+            Found::Table(thread, index) => &thread.own[*index],
+            Found::Spilled(state) => state,
+        }
+    }
+}
+
+/// How many spans of other threads a thread remembers the place of.
+const FOUND: usize = 64;
+
+impl Work {
+    /// Finds the state of a span that is not in the thread's own table.
+    pub(super) fn find(&mut self, capture: &Capture, id: u64) -> Option<Found> {
+        let place = id as usize % FOUND;
+        if let Some(found) = self.found.get(place)
+            && found.state().id.load(Relaxed) == id
+        {
+            return Some(found.clone());
+        }
+        let found = capture.find(id)?;
+        if self.found.is_empty() {
+            self.found = vec![found.clone(); FOUND];
+        }
+        self.found[place] = found.clone();
+        if !found.state().has(SHARED) {
+            found.state().set(SHARED);
+        }
+        Some(found)
+    }
+}
+
+/// A span is entered. `metadata` is asked only where the span is unknown.
+#[inline]
+pub(super) fn enter(
+    capture: &Capture,
+    local: &mut Local,
+    id: u64,
+    metadata: impl FnOnce() -> Option<&'static Metadata<'static>>,
+) {
+    let Local { shared, work, .. } = local;
+    let state = shared.own_state(id);
+    if state.id.load(Relaxed) == id {
+        begin(capture, shared, work, state, id);
+    } else {
+        enter_elsewhere(capture, shared, work, id, metadata);
+    }
+}
+
+#[cold]
+fn enter_elsewhere(
+    capture: &Capture,
+    shared: &Arc<ThreadShared>,
+    work: &mut Work,
+    id: u64,
+    metadata: impl FnOnce() -> Option<&'static Metadata<'static>>,
+) {
+    if let Some(found) = work.find(capture, id) {
+        return begin(capture, shared, work, found.state(), id);
+    }
+    // Created before the layer was there, or beyond the limit of open spans: only its activations can be counted.
+    let Some(metadata) = metadata() else { return };
+    capture.counters.unknown_spans.fetch_add(1, Relaxed);
+    let site = work.site(capture, metadata);
+    let (site, flags) = (site.site.id, site.flags());
+    let state = SpanState::free();
+    state.open(Birth {
+        id,
+        seq: work.next_seq(),
+        site,
+        flags,
+        opened: capture.clock.tick(),
+        declared_parent: 0,
+        declared_path: PathId::ROOT,
+    });
+    begin(capture, shared, work, &state, id);
+}
+
+/// What is around an activation.
+struct Around {
+    node: u32,
+    seq: u64,
+    activation: u32,
+    held: bool,
+}
+
+#[inline]
+fn begin(
+    capture: &Capture,
+    shared: &Arc<ThreadShared>,
+    work: &mut Work,
+    state: &SpanState,
+    id: u64,
+) {
+    let depth = shared.depth.load(Relaxed);
+    let around = if depth == 0 {
+        let path = state.declared_path();
+        Around {
+            node: work
+                .tree
+                .at_path(&capture.registry, path, |node| shared.add_node(node)),
+            seq: state.declared_parent.load(Relaxed),
+            activation: 0,
+            held: false,
+        }
+    } else {
+        let frame = work.frame(shared, depth - 1);
+        Around {
+            node: frame.node.load(Relaxed),
+            seq: frame.seq.load(Relaxed),
+            activation: frame.activation.load(Relaxed),
+            held: frame.flags.load(Relaxed) & FRAME_HELD != 0,
+        }
+    };
+    let number = state.count_activation();
+    let mut flags = 0;
+    if number == 1 {
+        state.first_parent.store(around.seq, Relaxed);
+        state
+            .first_parent_activation
+            .store(around.activation, Relaxed);
+        state.first_end.store(0, Relaxed);
+    } else {
+        flags = again(capture, shared, work, state, &around, number, depth, id);
+    }
+    if state.has(sites::HELD) {
+        flags |= FRAME_HELD;
+    }
+    let child = work
+        .tree
+        .child(&capture.registry, around.node, state.site(), |node| {
+            shared.add_node(node);
+        });
+    if child.folded {
+        flags |= FRAME_FOLDED;
+        capture.counters.folded_activations.fetch_add(1, Relaxed);
+    }
+    let node = work.tree.node(child.node);
+    if depth == 0 && around.seq != 0 {
+        node.count_detached();
+    }
+    state.set_path(node.path);
+
+    work.reserve_frame(depth);
+    let frame = work.frame(shared, depth);
+    frame.id.store(id, Relaxed);
+    frame.seq.store(state.seq.load(Relaxed), Relaxed);
+    frame.child.store(0, Relaxed);
+    frame.node.store(child.node, Relaxed);
+    frame.activation.store(number, Relaxed);
+    frame.flags.store(flags, Relaxed);
+    // The clock comes last, so that the work above is not the span's.
+    frame.entered.store(capture.clock.tick(), Relaxed);
+    shared.depth.store(depth + 1, Release);
+}
+
+/// A span is entered once more: is it async, or held?
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the second half of `begin`, kept apart because plain spans never come here"
+)]
+#[inline]
+fn again(
+    capture: &Capture,
+    shared: &ThreadShared,
+    work: &mut Work,
+    state: &SpanState,
+    around: &Around,
+    number: u32,
+    depth: usize,
+    id: u64,
+) -> u32 {
+    if depth > 0 && (0..depth).any(|at| work.frame(shared, at).id.load(Relaxed) == id) {
+        capture.counters.nested_enters.fetch_add(1, Relaxed);
+        return FRAME_NESTED;
+    }
+    let first_parent = state.first_parent.load(Relaxed);
+    let first_activation = state.first_parent_activation.load(Relaxed);
+    if !state.has(sites::HELD)
+        && (around.seq != first_parent || (around.held && around.activation != first_activation))
+    {
+        become_held(capture, shared, work, state, number);
+    }
+    if !state.has(FIRST_STREAMED) {
+        stream_first(capture, shared, work, state);
+    }
+    0
+}
+
+/// The span turns out to be held: what looked like polls so far were calls.
+#[cold]
+fn become_held(
+    capture: &Capture,
+    shared: &ThreadShared,
+    work: &mut Work,
+    state: &SpanState,
+    number: u32,
+) {
+    state.set(sites::HELD);
+    if number > 2 {
+        let node = work.tree.at_path(&capture.registry, state.path(), |node| {
+            shared.add_node(node)
+        });
+        work.tree.node(node).correct(0, i64::from(number - 2));
+    }
+}
+
+/// Streams the first activation, which was pending until now.
+#[cold]
+fn stream_first(capture: &Capture, shared: &ThreadShared, work: &mut Work, state: &SpanState) {
+    let end = state.first_end.load(Relaxed);
+    if !capture.streams.spans || end == 0 {
+        // Another thread is still in it and will stream it when it leaves.
+        return;
+    }
+    state.set(FIRST_STREAMED);
+    let kind = if state.has(sites::HELD) {
+        Kind::Call
+    } else {
+        Kind::Poll
+    };
+    work.emit_first(capture, shared, state, kind, end);
+}
+
+/// A span is left.
+#[inline]
+pub(super) fn exit(capture: &Capture, local: &mut Local, id: u64) {
+    // The clock comes first, so that the work below is not the span's.
+    let now = capture.clock.tick();
+    let Local { shared, work, .. } = local;
+    let depth = shared.depth.load(Relaxed);
+    if depth == 0 || work.frame(shared, depth - 1).id.load(Relaxed) != id {
+        return exit_out_of_order(capture, shared, work, id, now);
+    }
+    let top = depth - 1;
+    let left = Left::read(work.frame(shared, top), top);
+    shared.depth.store(top, Release);
+    end(capture, shared, work, left, now, None);
+}
+
+/// A frame that was taken off the stack.
+#[derive(Clone, Copy)]
+struct Left {
+    id: u64,
+    seq: u64,
+    entered: u64,
+    child: u64,
+    node: u32,
+    number: u32,
+    flags: u32,
+    /// How many frames are around it.
+    around: usize,
+}
+
+impl Left {
+    #[inline]
+    fn read(frame: &Frame, around: usize) -> Left {
+        Left {
+            id: frame.id.load(Relaxed),
+            seq: frame.seq.load(Relaxed),
+            entered: frame.entered.load(Relaxed),
+            child: frame.child.load(Relaxed),
+            node: frame.node.load(Relaxed),
+            number: frame.activation.load(Relaxed),
+            flags: frame.flags.load(Relaxed),
+            around,
+        }
+    }
+}
+
+/// Records an activation and charges what is around it: with all of it, or with `charge` where an inner frame goes on.
+#[inline]
+fn end(
+    capture: &Capture,
+    shared: &Arc<ThreadShared>,
+    work: &mut Work,
+    left: Left,
+    now: u64,
+    charge: Option<u64>,
+) {
+    let total = if now >= left.entered {
+        now - left.entered
+    } else {
+        capture.counters.clock_steps.fetch_add(1, Relaxed);
+        0
+    };
+    let nested = left.flags & FRAME_NESTED != 0;
+    let charge = match charge {
+        Some(charge) => charge,
+        None if nested => left.child,
+        None => total,
+    };
+    match left.around.checked_sub(1) {
+        Some(outer) => node::add(&work.frame(shared, outer).child, charge),
+        None => {
+            node::add(&shared.busy, charge);
+            shared.last.store(now, Relaxed);
+        }
+    }
+    if nested {
+        return;
+    }
+    let node = work.tree.node(left.node);
+    node.record(left.entered, total, total.saturating_sub(left.child));
+    if left.flags & FRAME_FOLDED != 0 {
+        node.count_folded(total);
+    }
+    let ended = left.entered + total;
+    let state = shared.own_state(left.id);
+    if state.id.load(Relaxed) != left.id {
+        return end_elsewhere(capture, shared, work, left, ended);
+    }
+    if left.number > 1 {
+        return end_again(capture, shared, work, state, left, ended);
+    }
+    state.first_start.store(left.entered, Relaxed);
+    state.first_end.store(ended, Relaxed);
+    if left.flags & FRAME_OVERLAPS != 0 {
+        state.set(OVERLAPS);
+    }
+    if state.activations.load(Relaxed) > 1 {
+        // Another thread entered meanwhile and could not stream this one.
+        stream_first(capture, shared, work, state);
+    }
+}
+
+#[cold]
+fn end_elsewhere(
+    capture: &Capture,
+    shared: &Arc<ThreadShared>,
+    work: &mut Work,
+    left: Left,
+    ended: u64,
+) {
+    // A state that is gone was closed while entered, or never had one; the activation itself is counted.
+    let Some(found) = work.find(capture, left.id) else {
+        return;
+    };
+    let state = found.state();
+    if state.seq.load(Relaxed) != left.seq {
+        return;
+    }
+    if left.number > 1 {
+        return end_again(capture, shared, work, state, left, ended);
+    }
+    state.first_start.store(left.entered, Relaxed);
+    state.first_end.store(ended, Relaxed);
+    if capture.streams.spans {
+        // Whoever closes the span could not say on which thread this ran.
+        state.set(FIRST_STREAMED);
+        emit_activation(capture, shared, work, state, left, ended);
+    }
+}
+
+#[inline]
+fn end_again(
+    capture: &Capture,
+    shared: &ThreadShared,
+    work: &mut Work,
+    state: &SpanState,
+    left: Left,
+    ended: u64,
+) {
+    let length = ended - left.entered;
+    if state.has(SHARED) {
+        state.busy.fetch_add(length, Relaxed);
+    } else {
+        node::add(&state.busy, length);
+    }
+    // Counted as a span and an operation of its own; it is no span, and an operation only where the span is held.
+    let held = state.has(sites::HELD);
+    let node = work.tree.node(left.node);
+    node.correct(-1, if held { 0 } else { -1 });
+    if capture.streams.spans {
+        emit_activation(capture, shared, work, state, left, ended);
+    }
+}
+
+fn emit_activation(
+    capture: &Capture,
+    shared: &ThreadShared,
+    work: &mut Work,
+    state: &SpanState,
+    left: Left,
+    ended: u64,
+) {
+    let parent = match left.around.checked_sub(1) {
+        Some(outer) => work.frame(shared, outer).seq.load(Relaxed),
+        None => state.declared_parent.load(Relaxed),
+    };
+    let held = state.has(sites::HELD);
+    let words = SpanWords {
+        kind: if held { Kind::Call } else { Kind::Poll },
+        flags: if left.flags & FRAME_OVERLAPS != 0 {
+            stream::OVERLAPPING
+        } else {
+            0
+        },
+        site: state.site(),
+        seq: left.seq,
+        parent,
+        start: left.entered,
+        end: ended,
+        life: None,
+    };
+    work.emit_span(capture, shared, state, &words);
+}
+
+/// The innermost frame is another one: guards dropped in another order, or an exit without an enter.
+#[cold]
+fn exit_out_of_order(
+    capture: &Capture,
+    shared: &Arc<ThreadShared>,
+    work: &mut Work,
+    id: u64,
+    now: u64,
+) {
+    let depth = shared.depth.load(Relaxed);
+    let found = (0..depth)
+        .rev()
+        .find(|&at| work.frame(shared, at).id.load(Relaxed) == id);
+    let Some(at) = found else {
+        capture.counters.unbalanced_exits.fetch_add(1, Relaxed);
+        return;
+    };
+    capture.counters.out_of_order_exits.fetch_add(1, Relaxed);
+    let mut left = Left::read(work.frame(shared, at), at);
+    // The frame above goes on. What ran in it so far is not this span's own time; and what is around is charged with
+    // the time before it only, because it will be charged with the rest when the frame above ends.
+    let above = work.frame(shared, at + 1).entered.load(Relaxed);
+    left.child = left.child.saturating_add(now.saturating_sub(above));
+    let charge = above.saturating_sub(left.entered);
+    for lower in at..depth - 1 {
+        work.frame(shared, lower)
+            .copy_from(work.frame(shared, lower + 1));
+        work.frame(shared, lower).add_flag(FRAME_OVERLAPS);
+    }
+    shared.depth.store(depth - 1, Release);
+    end(capture, shared, work, left, now, Some(charge));
+}

@@ -1,0 +1,456 @@
+//! What all threads of one layer share.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{
+    AtomicBool, AtomicU32, AtomicU64, AtomicUsize,
+    Ordering::{Acquire, Relaxed, SeqCst},
+};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::Thread;
+use std::time::Duration;
+
+use super::activation::Found;
+use super::local::ThreadShared;
+use super::ring::Ring;
+use super::sites::{HELD, HeldFn, Registry};
+use super::span_state::{SpanState, Spilled};
+use super::{Limits, Overflow, lock};
+use crate::clock::Clock;
+use crate::model::{CaptureSnapshot, FrameSnapshot, OpenSnapshot, PathId};
+use crate::model::{Losses, ThreadSnapshot, ThreadTop};
+
+/// Everything a capture is told when it starts.
+pub(crate) struct Settings {
+    pub(crate) clock: Clock,
+    pub(crate) limits: Limits,
+    pub(crate) streams: Streams,
+    pub(crate) overflow: Overflow,
+    pub(crate) held: Option<Box<HeldFn>>,
+}
+
+/// What the sinks want streamed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Streams {
+    pub(crate) spans: bool,
+    pub(crate) events: bool,
+    pub(crate) fields: bool,
+}
+
+/// The state that all threads of one layer share.
+pub(crate) struct Capture {
+    /// Tells captures in one process apart.
+    pub(super) id: u64,
+    pub(super) clock: Clock,
+    /// Counts resets; [`CLOSED`] when the capture has ended.
+    pub(super) epoch: AtomicU32,
+    pub(super) streams: Streams,
+    pub(super) registry: Registry,
+    pub(super) spilled: Spilled,
+    pub(super) counters: Counters,
+    overflow: Overflow,
+    /// Tick of the start or of the last reset.
+    began: AtomicU64,
+    threads: Mutex<Vec<Arc<ThreadShared>>>,
+    next_thread: AtomicU32,
+    ring_bytes: AtomicUsize,
+    collector: OnceLock<Thread>,
+    collector_sleeps: AtomicBool,
+    process: u32,
+}
+
+const CLOSED: u32 = u32::MAX;
+
+/// One ring's share of the memory for records: threads beyond this many get smaller rings.
+const RINGS: usize = 64;
+/// The smallest ring worth having: some 200 records.
+const MIN_RING_WORDS: usize = 1024;
+const MAX_RING_WORDS: usize = 1 << 20;
+
+/// How long a thread that waits for room sleeps before it looks again.
+const ROOM_WAIT: Duration = Duration::from_micros(50);
+
+/// Counters of rare happenings, which any thread may add to.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(super) dropped_spans: AtomicU64,
+    pub(super) dropped_events: AtomicU64,
+    pub(super) cut_strings: AtomicU64,
+    pub(super) panicked_fields: AtomicU64,
+    pub(super) folded_activations: AtomicU64,
+    pub(super) untracked_spans: AtomicU64,
+    pub(super) unknown_spans: AtomicU64,
+    pub(super) unbalanced_exits: AtomicU64,
+    pub(super) out_of_order_exits: AtomicU64,
+    pub(super) nested_enters: AtomicU64,
+    pub(super) clock_steps: AtomicU64,
+    pub(super) teardown: AtomicU64,
+}
+
+impl fmt::Debug for Capture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Capture")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Capture {
+    pub(crate) fn new(settings: Settings) -> Capture {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let Settings {
+            clock,
+            limits,
+            streams,
+            overflow,
+            held,
+        } = settings;
+        Capture {
+            id: NEXT.fetch_add(1, Relaxed),
+            epoch: AtomicU32::new(0),
+            streams,
+            registry: Registry::new(limits, streams.fields, held),
+            spilled: Spilled::new(limits.max_open_spans),
+            counters: Counters::default(),
+            overflow,
+            began: AtomicU64::new(clock.tick()),
+            clock,
+            threads: Mutex::default(),
+            // Thread 0 would give its spans sequence numbers that start at zero, which stands for none.
+            next_thread: AtomicU32::new(1),
+            ring_bytes: AtomicUsize::new(0),
+            collector: OnceLock::new(),
+            collector_sleeps: AtomicBool::new(false),
+            process: std::process::id(),
+        }
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    pub(crate) fn streams(&self) -> Streams {
+        self.streams
+    }
+
+    pub(super) fn began(&self) -> u64 {
+        self.began.load(Relaxed)
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.epoch.load(Relaxed) == CLOSED
+    }
+
+    /// Whether this is a forked child: it has the memory of the capture, but none of its threads.
+    pub(crate) fn is_forked(&self) -> bool {
+        std::process::id() != self.process
+    }
+
+    /// Ends the capture: from now on the layer does nothing.
+    pub(crate) fn close(&self) {
+        self.epoch.store(CLOSED, SeqCst);
+    }
+
+    /// Starts all statistics anew. Each thread follows at its next callback; until then it counts as empty.
+    pub(crate) fn reset(&self) {
+        self.began.store(self.clock.tick(), Relaxed);
+        let next = self
+            .epoch
+            .fetch_update(SeqCst, SeqCst, |epoch| match epoch {
+                CLOSED => None,
+                _ => Some((epoch + 1) % CLOSED),
+            });
+        if next.is_ok() {
+            self.counters.reset();
+        }
+    }
+
+    /// Registers a thread under the next index.
+    pub(super) fn add_thread(&self, thread: impl FnOnce(u32) -> ThreadShared) -> Arc<ThreadShared> {
+        let shared = Arc::new(thread(self.next_thread.fetch_add(1, Relaxed)));
+        lock(&self.threads).push(Arc::clone(&shared));
+        shared
+    }
+
+    pub(super) fn threads(&self) -> Vec<Arc<ThreadShared>> {
+        lock(&self.threads).clone()
+    }
+
+    /// Allocates a ring within the declared memory, smaller if need be.
+    pub(super) fn new_ring(&self) -> Option<Ring> {
+        if !self.streams.spans && !self.streams.events {
+            return None;
+        }
+        let limit = self.registry.limits.max_record_bytes;
+        let share = (limit / RINGS / 8).clamp(MIN_RING_WORDS, MAX_RING_WORDS);
+        let mut words = 1 << share.ilog2();
+        while words >= MIN_RING_WORDS {
+            let bytes = words * 8;
+            let reserved = self.ring_bytes.fetch_update(Relaxed, Relaxed, |used| {
+                (used + bytes <= limit).then_some(used + bytes)
+            });
+            if reserved.is_ok() {
+                return Some(Ring::new(words));
+            }
+            words /= 2;
+        }
+        None
+    }
+
+    /// Finds the state of a span in the table of another thread, or among those that fit into none.
+    pub(super) fn find(&self, id: u64) -> Option<Found> {
+        if let Some(state) = self.spilled.get(id) {
+            return Some(Found::Spilled(state));
+        }
+        let threads = lock(&self.threads);
+        threads.iter().find_map(|shared| {
+            let index = id as usize % shared.own.len();
+            let taken = shared.own[index].id.load(Relaxed);
+            (taken == id).then(|| Found::Table(Arc::clone(shared), index))
+        })
+    }
+
+    /// Tells the capture which thread empties the rings.
+    pub(crate) fn set_collector(&self, thread: Thread) {
+        // Set once, by the collector itself, before it first sleeps.
+        let _ = self.collector.set(thread);
+    }
+
+    /// Puts the collector to sleep until a ring is half full, it is woken, or the time is over.
+    pub(crate) fn sleep_collector(&self, timeout: Duration) {
+        self.collector_sleeps.store(true, SeqCst);
+        std::thread::park_timeout(timeout);
+        self.collector_sleeps.store(false, SeqCst);
+    }
+
+    /// Wakes the collector if it sleeps; costs one load if it does not.
+    pub(crate) fn wake_collector(&self) {
+        if self.collector_sleeps.load(Relaxed)
+            && self.collector_sleeps.swap(false, SeqCst)
+            && let Some(collector) = self.collector.get()
+        {
+            collector.unpark();
+        }
+    }
+
+    /// Waits a little for room in a ring; returns whether waiting makes sense.
+    pub(super) fn wait_for_room(&self) -> bool {
+        if self.overflow != Overflow::Block || self.is_closed() || self.is_forked() {
+            return false;
+        }
+        std::thread::sleep(ROOM_WAIT);
+        true
+    }
+
+    /// Removes threads that have ended, have no open spans and no records left, and returns their statistics.
+    pub(crate) fn take_ended(&self) -> Vec<ThreadSnapshot> {
+        let mut ended = Vec::new();
+        lock(&self.threads).retain(|shared| {
+            // Pairs with the release in `Local::drop`.
+            let gone = shared.ended.load(Acquire)
+                && shared.ring.as_ref().is_none_or(Ring::is_drained)
+                && !shared.has_open_spans();
+            if gone {
+                ended.push(Arc::clone(shared));
+            }
+            !gone
+        });
+        let mut snapshots = Vec::with_capacity(ended.len());
+        for shared in ended {
+            if let Some(ring) = &shared.ring {
+                self.ring_bytes.fetch_sub(ring.capacity() * 8, Relaxed);
+                let add = |to: &AtomicU64, from: &AtomicU64| {
+                    to.fetch_add(from.load(Relaxed), Relaxed);
+                };
+                add(&self.counters.dropped_spans, &ring.dropped_spans);
+                add(&self.counters.dropped_events, &ring.dropped_events);
+            }
+            snapshots.push(self.thread_snapshot(&shared));
+        }
+        snapshots
+    }
+
+    pub(crate) fn snapshot(&self) -> CaptureSnapshot {
+        let threads = self.threads();
+        let now = self.clock.tick();
+        let mut open = Vec::new();
+        let mut visit = |state: &SpanState| {
+            if state.id.load(Relaxed) != 0 {
+                open.push(OpenSnapshot {
+                    path: self.path_of(state),
+                    activations: u64::from(state.activations.load(Relaxed)),
+                    root: state.first_parent.load(Relaxed) == 0 && !state.has(HELD),
+                });
+            }
+        };
+        for shared in &threads {
+            shared.own.iter().for_each(&mut visit);
+        }
+        self.spilled.for_each(visit);
+        let snapshots: Vec<_> = threads
+            .iter()
+            .map(|shared| self.thread_snapshot(shared))
+            .collect();
+        let mut losses = self.counters.to_losses();
+        for ring in threads.iter().filter_map(|shared| shared.ring.as_ref()) {
+            losses.dropped_spans += ring.dropped_spans.load(Relaxed);
+            losses.dropped_events += ring.dropped_events.load(Relaxed);
+        }
+        losses.open_spans = open.len() as u64;
+        CaptureSnapshot {
+            scale: self.clock.scale(),
+            began: self.began(),
+            now,
+            sites: self.registry.sites(),
+            paths: self.registry.path_table(),
+            threads: snapshots,
+            open,
+            losses,
+            memory_bytes: self.memory_bytes(&threads),
+        }
+    }
+
+    /// Returns the path of an open span, entered or not.
+    fn path_of(&self, state: &SpanState) -> PathId {
+        match state.path() {
+            PathId::ROOT => {
+                let declared = state.declared_path();
+                self.registry
+                    .path(declared, state.site())
+                    .unwrap_or_else(|| self.registry.other_path(declared))
+            }
+            path => path,
+        }
+    }
+
+    fn thread_snapshot(&self, shared: &ThreadShared) -> ThreadSnapshot {
+        let current = shared.epoch.load(Acquire) == self.epoch.load(Relaxed) || self.is_closed();
+        let began = self.began();
+        let nodes = lock(&shared.nodes);
+        let depth = shared.depth.load(Acquire);
+        let mut frames = Vec::new();
+        for frame in (0..depth).map_while(|at| shared.shared_frame(at)) {
+            let node = frame.node.load(Relaxed) as usize;
+            let Some(node) = node.checked_sub(1).and_then(|index| nodes.get(index)) else {
+                break;
+            };
+            frames.push(FrameSnapshot {
+                path: node.path,
+                entered: frame.entered.load(Relaxed).max(began),
+                child: if current {
+                    frame.child.load(Relaxed)
+                } else {
+                    0
+                },
+                count: frame.count(),
+            });
+        }
+        let mut snapshot = ThreadSnapshot {
+            thread: shared.thread.clone(),
+            ended: shared.ended.load(Acquire),
+            first: shared.first.load(Relaxed).max(began),
+            last: shared.last.load(Relaxed).max(began),
+            busy: 0,
+            nodes: Vec::new(),
+            frames,
+        };
+        if current {
+            snapshot.busy = shared.busy.load(Relaxed);
+            snapshot.nodes = nodes.iter().map(|node| node.snapshot()).collect();
+        }
+        snapshot
+    }
+
+    /// Tells what each thread is doing at the moment.
+    pub(crate) fn tops(&self, tops: &mut Vec<ThreadTop>) {
+        for shared in lock(&self.threads).iter() {
+            if shared.ended.load(Relaxed) {
+                continue;
+            }
+            let depth = shared.depth.load(Acquire);
+            let frame = depth
+                .checked_sub(1)
+                .and_then(|top| shared.shared_frame(top));
+            let path = frame.and_then(|frame| {
+                let node = frame.node.load(Relaxed) as usize;
+                let nodes = lock(&shared.nodes);
+                Some(nodes.get(node.checked_sub(1)?)?.path)
+            });
+            tops.push(ThreadTop {
+                index: shared.thread.index,
+                os_id: shared.thread.os_id,
+                path: path.unwrap_or(PathId::ROOT),
+            });
+        }
+    }
+
+    /// Adds up how many operations each path has seen, for throughput.
+    pub(crate) fn calls(&self, calls: &mut HashMap<PathId, u64>) {
+        let epoch = self.epoch.load(Relaxed);
+        for shared in self.threads() {
+            if shared.epoch.load(Acquire) != epoch {
+                continue;
+            }
+            for node in lock(&shared.nodes).iter() {
+                *calls.entry(node.path).or_default() += node.calls();
+            }
+        }
+    }
+
+    fn memory_bytes(&self, threads: &[Arc<ThreadShared>]) -> u64 {
+        let of_thread = |shared: &Arc<ThreadShared>| {
+            let nodes: usize = lock(&shared.nodes)
+                .iter()
+                .map(|node| node.memory_bytes())
+                .sum();
+            let ring = shared.ring.as_ref().map_or(0, |ring| ring.capacity() * 8);
+            size_of::<ThreadShared>() + nodes + ring
+        };
+        let threads: usize = threads.iter().map(of_thread).sum();
+        let spilled = self.spilled.len() * (size_of::<SpanState>() + 2 * size_of::<usize>());
+        (threads + spilled) as u64
+    }
+}
+
+impl Counters {
+    fn all(&self) -> [&AtomicU64; 12] {
+        [
+            &self.dropped_spans,
+            &self.dropped_events,
+            &self.cut_strings,
+            &self.panicked_fields,
+            &self.folded_activations,
+            &self.untracked_spans,
+            &self.unknown_spans,
+            &self.unbalanced_exits,
+            &self.out_of_order_exits,
+            &self.nested_enters,
+            &self.clock_steps,
+            &self.teardown,
+        ]
+    }
+
+    fn reset(&self) {
+        for counter in self.all() {
+            counter.store(0, Relaxed);
+        }
+    }
+
+    fn to_losses(&self) -> Losses {
+        Losses {
+            dropped_spans: self.dropped_spans.load(Relaxed),
+            dropped_events: self.dropped_events.load(Relaxed),
+            cut_strings: self.cut_strings.load(Relaxed),
+            panicked_fields: self.panicked_fields.load(Relaxed),
+            folded_activations: self.folded_activations.load(Relaxed),
+            untracked_spans: self.untracked_spans.load(Relaxed),
+            unknown_spans: self.unknown_spans.load(Relaxed),
+            unbalanced_exits: self.unbalanced_exits.load(Relaxed),
+            out_of_order_exits: self.out_of_order_exits.load(Relaxed),
+            nested_enters: self.nested_enters.load(Relaxed),
+            clock_steps: self.clock_steps.load(Relaxed),
+            teardown: self.teardown.load(Relaxed),
+            ..Losses::default()
+        }
+    }
+}

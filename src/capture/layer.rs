@@ -1,0 +1,94 @@
+//! The one place that implements a tracing trait.
+
+use std::fmt;
+use std::sync::Arc;
+
+use tracing_core::span::{Attributes, Id, Record};
+use tracing_core::{Event, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::Context;
+use tracing_subscriber::registry::LookupSpan;
+
+use super::capture::Capture;
+use super::{activation, lifecycle, local};
+
+/// Records what the program's spans do; its [`CortexGuard`](crate::CortexGuard) holds the results.
+///
+/// Build one with [`CortexLayer::builder`] and add it to a registry like any other layer:
+///
+/// ```
+/// use tracing_cortex::CortexLayer;
+/// use tracing_subscriber::prelude::*;
+///
+/// let (cortex, guard) = CortexLayer::builder().build()?;
+/// let subscriber = tracing_subscriber::registry().with(cortex);
+/// tracing::subscriber::with_default(subscriber, || {
+///     tracing::info_span!("work").in_scope(|| ());
+/// });
+/// assert_eq!(guard.profile().sites[0].stats.calls, 1);
+/// # Ok::<(), tracing_cortex::BuildError>(())
+/// ```
+///
+/// To leave spans out, filter for the whole subscriber (`registry().with(LevelFilter::INFO).with(cortex)`): that costs
+/// next to nothing. A filter on this layer alone (`cortex.with_filter(..)`) works too, but every callback then looks
+/// the span up once more, which costs about as much as the layer itself; `EnvFilter` used that way also takes locks
+/// that all threads share.
+pub struct CortexLayer {
+    capture: Arc<Capture>,
+}
+
+impl CortexLayer {
+    pub(crate) fn new(capture: Arc<Capture>) -> CortexLayer {
+        CortexLayer { capture }
+    }
+}
+
+impl fmt::Debug for CortexLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CortexLayer").finish_non_exhaustive()
+    }
+}
+
+impl<S> Layer<S> for CortexLayer
+where
+    S: Subscriber + for<'lookup> LookupSpan<'lookup>,
+{
+    #[inline]
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, _: Context<'_, S>) {
+        lifecycle::new_span(&self.capture, attributes, id);
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, _: Context<'_, S>) {
+        lifecycle::record(&self.capture, id, values);
+    }
+
+    fn on_follows_from(&self, id: &Id, follows: &Id, _: Context<'_, S>) {
+        lifecycle::follows_from(&self.capture, id, follows);
+    }
+
+    #[inline]
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        lifecycle::event(&self.capture, event);
+    }
+
+    #[inline]
+    fn on_enter(&self, id: &Id, context: Context<'_, S>) {
+        local::with(&self.capture, |local| {
+            activation::enter(&self.capture, local, id.into_u64(), || context.metadata(id));
+        });
+    }
+
+    #[inline]
+    fn on_exit(&self, id: &Id, _: Context<'_, S>) {
+        local::with(&self.capture, |local| {
+            activation::exit(&self.capture, local, id.into_u64());
+        });
+    }
+
+    #[inline]
+    fn on_close(&self, id: Id, _: Context<'_, S>) {
+        local::with(&self.capture, |local| {
+            lifecycle::close(&self.capture, local, id.into_u64());
+        });
+    }
+}

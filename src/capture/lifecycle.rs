@@ -1,0 +1,415 @@
+//! What happens to a span besides enter and exit, and events.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use tracing_core::field::Visit;
+use tracing_core::span::{Attributes, Id, Record};
+use tracing_core::{Event, Metadata};
+
+use super::activation::Found;
+use super::capture::Capture;
+use super::local::{self, FRAME_ERROR, Local, ThreadShared, Work};
+use super::lock;
+use super::sites::{ASYNC, HELD, KEEP_FIELDS};
+use super::span_state::{Birth, ERROR, FIELDS, FIRST_STREAMED, SpanState};
+use super::stream::{Kind, SpanWords};
+use super::visit::{self, Read};
+use crate::model::FOLLOWS_FROM_INDEX;
+use crate::model::Level;
+use crate::model::{FieldWriter, PathId, Value};
+
+/// The most that all fields of one span may take, encoded. Recording fields late has no other bound.
+const MAX_SPAN_FIELD_BYTES: usize = 64 * 1024;
+
+/// What the program declared around a new span.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Declared {
+    /// Whatever is entered on this thread.
+    Contextual,
+    /// Nothing.
+    Root,
+    /// This span, by the subscriber's id.
+    Parent(u64),
+}
+
+impl Declared {
+    #[inline]
+    fn of(attributes: &Attributes<'_>) -> Declared {
+        if attributes.is_contextual() {
+            Declared::Contextual
+        } else {
+            attributes
+                .parent()
+                .map_or(Declared::Root, |parent| Declared::Parent(parent.into_u64()))
+        }
+    }
+}
+
+#[inline]
+pub(super) fn new_span(capture: &Capture, attributes: &Attributes<'_>, id: &Id) {
+    let id = id.into_u64();
+    let keep_fields = local::with(capture, |local| {
+        open(
+            capture,
+            local,
+            attributes.metadata(),
+            Declared::of(attributes),
+            id,
+        )
+    });
+    if keep_fields == Some(true) {
+        record_fields(capture, id, |visitor| attributes.record(visitor));
+    }
+}
+
+/// Takes a span in; returns whether its fields are to be recorded.
+#[inline]
+pub(super) fn open(
+    capture: &Capture,
+    local: &mut Local,
+    metadata: &'static Metadata<'static>,
+    declared: Declared,
+    id: u64,
+) -> bool {
+    let Local { shared, work, .. } = local;
+    let site = work.site(capture, metadata);
+    let (site, flags) = (site.site.id, site.flags());
+    let depth = shared.depth.load(Relaxed);
+    let (declared_parent, declared_path) = match declared {
+        Declared::Contextual if depth > 0 => {
+            let frame = work.frame(shared, depth - 1);
+            let node = work.tree.node(frame.node.load(Relaxed));
+            (frame.seq.load(Relaxed), node.path)
+        }
+        Declared::Contextual | Declared::Root => (0, PathId::ROOT),
+        Declared::Parent(parent) => place_of(capture, shared, work, parent),
+    };
+    let birth = Birth {
+        id,
+        seq: work.next_seq(),
+        site,
+        flags,
+        opened: capture.clock.tick(),
+        declared_parent,
+        declared_path,
+    };
+    let state = shared.own_state(id);
+    let taken = state.id.load(Relaxed);
+    if taken == 0 || taken == id {
+        state.open(birth);
+    } else if capture.spilled.insert(birth).is_none() {
+        capture.counters.untracked_spans.fetch_add(1, Relaxed);
+        return false;
+    }
+    flags & KEEP_FIELDS != 0
+}
+
+/// Returns the sequence number and the path of a span that is not necessarily entered.
+#[cold]
+fn place_of(
+    capture: &Capture,
+    shared: &Arc<ThreadShared>,
+    work: &mut Work,
+    id: u64,
+) -> (u64, PathId) {
+    with_state(capture, shared, work, id, |_, state, _| {
+        let path = match state.path() {
+            PathId::ROOT => {
+                let declared = state.declared_path();
+                capture
+                    .registry
+                    .path(declared, state.site())
+                    .unwrap_or_else(|| capture.registry.other_path(declared))
+            }
+            path => path,
+        };
+        (state.seq.load(Relaxed), path)
+    })
+    .unwrap_or((0, PathId::ROOT))
+}
+
+/// Runs `work` on the state of a span, wherever it is; the flag says whether it is in this thread's own table.
+fn with_state<R>(
+    capture: &Capture,
+    shared: &Arc<ThreadShared>,
+    work: &mut Work,
+    id: u64,
+    then: impl FnOnce(&mut Work, &SpanState, bool) -> R,
+) -> Option<R> {
+    let state = shared.own_state(id);
+    if state.id.load(Relaxed) == id {
+        return Some(then(work, state, true));
+    }
+    let found = work.find(capture, id)?;
+    Some(then(work, found.state(), false))
+}
+
+pub(super) fn record(capture: &Capture, id: &Id, values: &Record<'_>) {
+    let keep = local::with(capture, |local| {
+        let Local { shared, work, .. } = local;
+        with_state(capture, shared, work, id.into_u64(), |_, state, _| {
+            state.has(KEEP_FIELDS)
+        })
+    });
+    if keep.flatten() == Some(true) {
+        record_fields(capture, id.into_u64(), |visitor| values.record(visitor));
+    }
+}
+
+pub(super) fn follows_from(capture: &Capture, id: &Id, follows: &Id) {
+    if !capture.streams.fields {
+        return;
+    }
+    local::with(capture, |local| {
+        let Local { shared, work, .. } = local;
+        let (seq, _) = place_of(capture, shared, work, follows.into_u64());
+        with_state(capture, shared, work, id.into_u64(), |_, state, own| {
+            let mut bytes = Vec::new();
+            FieldWriter::new(&mut bytes, 0).write(FOLLOWS_FROM_INDEX, Value::U64(seq));
+            keep(capture, state, own, Read::default(), &bytes);
+        });
+    });
+}
+
+/// Reads fields with no part of the capture borrowed, because their `Debug` may open spans.
+fn record_fields(capture: &Capture, id: u64, record: impl FnOnce(&mut dyn Visit)) {
+    let max = capture.registry.limits.max_field_bytes;
+    visit::read(max, record, |read, bytes| {
+        local::with(capture, |local| {
+            let Local { shared, work, .. } = local;
+            with_state(capture, shared, work, id, |_, state, own| {
+                keep(capture, state, own, read, bytes);
+            });
+        });
+    });
+}
+
+fn keep(capture: &Capture, state: &SpanState, own: bool, read: Read, bytes: &[u8]) {
+    count_field_losses(capture, read);
+    let mut flags = u32::from(read.error) * ERROR;
+    if capture.streams.fields {
+        let mut extra = lock(&state.extra);
+        if extra.len() + bytes.len() <= MAX_SPAN_FIELD_BYTES {
+            extra.extend_from_slice(bytes);
+            flags |= FIELDS;
+        } else {
+            capture.counters.cut_strings.fetch_add(1, Relaxed);
+        }
+    }
+    if own {
+        state
+            .flags
+            .store(state.flags.load(Relaxed) | flags, Relaxed);
+    } else {
+        state.set(flags);
+    }
+}
+
+fn count_field_losses(capture: &Capture, read: Read) {
+    if read.cuts > 0 {
+        capture.counters.cut_strings.fetch_add(read.cuts, Relaxed);
+    }
+    if read.panics > 0 {
+        capture
+            .counters
+            .panicked_fields
+            .fetch_add(read.panics, Relaxed);
+    }
+}
+
+/// A span is closed.
+#[inline]
+pub(super) fn close(capture: &Capture, local: &mut Local, id: u64) {
+    let Local { shared, work, .. } = local;
+    let state = shared.own_state(id);
+    if state.id.load(Relaxed) == id {
+        settle(capture, shared, work, state);
+        state.id.store(0, Relaxed);
+    } else {
+        close_elsewhere(capture, shared, work, id);
+    }
+}
+
+#[cold]
+fn close_elsewhere(capture: &Capture, shared: &Arc<ThreadShared>, work: &mut Work, id: u64) {
+    let Some(found) = work.find(capture, id) else {
+        return;
+    };
+    settle(capture, shared, work, found.state());
+    found.state().id.store(0, Relaxed);
+    if let Found::Spilled(_) = found {
+        capture.spilled.remove(id);
+    }
+}
+
+/// Records what only the end of a span tells.
+#[inline]
+fn settle(capture: &Capture, shared: &Arc<ThreadShared>, work: &mut Work, state: &SpanState) {
+    let flags = state.flags.load(Relaxed);
+    let plain = flags & (ASYNC | HELD | ERROR | FIRST_STREAMED) == 0;
+    if plain && state.activations.load(Relaxed) == 1 {
+        if capture.streams.spans {
+            let end = state.first_end.load(Relaxed);
+            work.emit_first(capture, shared, state, Kind::Whole, end);
+        }
+    } else {
+        settle_rare(capture, shared, work, state, flags);
+    }
+    if flags & FIELDS != 0 {
+        lock(&state.extra).clear();
+    }
+}
+
+#[cold]
+fn settle_rare(
+    capture: &Capture,
+    shared: &Arc<ThreadShared>,
+    work: &mut Work,
+    state: &SpanState,
+    flags: u32,
+) {
+    let activations = state.activations.load(Relaxed);
+    let first_end = state.first_end.load(Relaxed);
+    let add = |node: &_| shared.add_node(node);
+    let node = if activations == 0 {
+        let around = work
+            .tree
+            .at_path(&capture.registry, state.declared_path(), add);
+        let child = work
+            .tree
+            .child(&capture.registry, around, state.site(), add);
+        work.tree.node(child.node).correct(1, 1);
+        child.node
+    } else {
+        work.tree.at_path(&capture.registry, state.path(), add)
+    };
+    let node = Arc::clone(work.tree.node(node));
+    if flags & ERROR != 0 {
+        node.count_error();
+    }
+    let pending = capture.streams.spans && activations > 0 && flags & FIRST_STREAMED == 0;
+    if flags & HELD != 0 {
+        if pending {
+            work.emit_first(capture, shared, state, Kind::Call, first_end);
+        }
+        return;
+    }
+    let spread = activations != 1 || flags & (ASYNC | FIRST_STREAMED) != 0;
+    if !spread {
+        if pending {
+            work.emit_first(capture, shared, state, Kind::Whole, first_end);
+        }
+        return;
+    }
+    if activations > 1 && flags & ASYNC == 0 {
+        capture.registry.learn(state.site(), ASYNC);
+    }
+    let opened = state.opened.load(Relaxed);
+    let now = capture.clock.tick();
+    let busy = if activations == 0 {
+        0
+    } else {
+        state.busy_total()
+    };
+    let latency = now.saturating_sub(opened);
+    node.record_latency(opened, latency, latency.saturating_sub(busy));
+    if pending {
+        work.emit_first(capture, shared, state, Kind::Poll, first_end);
+    }
+    if capture.streams.spans {
+        let words = SpanWords {
+            kind: Kind::Async,
+            flags: 0,
+            site: state.site(),
+            seq: state.seq.load(Relaxed),
+            parent: state.declared_parent.load(Relaxed),
+            start: opened,
+            end: now.max(opened),
+            life: Some((busy, activations)),
+        };
+        work.emit_span(capture, shared, state, &words);
+    }
+}
+
+/// An event happens.
+#[inline]
+pub(super) fn event(capture: &Capture, event: &Event<'_>) {
+    let failed = *event.metadata().level() == tracing_core::Level::ERROR;
+    if !capture.streams.events {
+        if failed {
+            local::with(capture, |local| {
+                mark_failed(capture, local, event);
+            });
+        }
+        return;
+    }
+    let max = capture.registry.limits.max_field_bytes;
+    let record = |visitor: &mut dyn Visit| event.record(visitor);
+    visit::read(max, record, |read, bytes| {
+        local::with(capture, |local| {
+            count_field_losses(capture, read);
+            let around = if failed {
+                mark_failed(capture, local, event)
+            } else {
+                around(capture, local, event)
+            };
+            let Local { shared, work, .. } = local;
+            let site = work.site(capture, event.metadata()).site.id;
+            let level = level(event.metadata());
+            bytes.truncate(MAX_SPAN_FIELD_BYTES);
+            work.emit_event(capture, shared, site, around, level, bytes);
+        });
+    });
+}
+
+fn level(metadata: &Metadata<'_>) -> Level {
+    match *metadata.level() {
+        tracing_core::Level::ERROR => Level::Error,
+        tracing_core::Level::WARN => Level::Warn,
+        tracing_core::Level::INFO => Level::Info,
+        tracing_core::Level::DEBUG => Level::Debug,
+        tracing_core::Level::TRACE => Level::Trace,
+    }
+}
+
+/// Returns the span around an event, or 0.
+fn around(capture: &Capture, local: &mut Local, event: &Event<'_>) -> u64 {
+    let Local { shared, work, .. } = local;
+    if let Some(parent) = event.parent() {
+        return place_of(capture, shared, work, parent.into_u64()).0;
+    }
+    match shared.depth.load(Relaxed).checked_sub(1) {
+        Some(top) if event.is_contextual() => work.frame(shared, top).seq.load(Relaxed),
+        _ => 0,
+    }
+}
+
+/// Notes that the operation around an event failed; returns the span around it, or 0.
+fn mark_failed(capture: &Capture, local: &mut Local, event: &Event<'_>) -> u64 {
+    let around = around(capture, local, event);
+    let Local { shared, work, .. } = local;
+    let depth = shared.depth.load(Relaxed);
+    let Some(top) = (0..depth)
+        .rev()
+        .find(|&at| work.frame(shared, at).seq.load(Relaxed) == around)
+    else {
+        if let Some(parent) = event.parent() {
+            with_state(capture, shared, work, parent.into_u64(), |_, state, _| {
+                state.set(ERROR);
+            });
+        }
+        return around;
+    };
+    let id = work.frame(shared, top).id.load(Relaxed);
+    with_state(capture, shared, work, id, |work, state, _| {
+        let frame = work.frame(shared, top);
+        if !state.has(HELD) {
+            state.set(ERROR);
+        } else if frame.flags.load(Relaxed) & FRAME_ERROR == 0 {
+            frame.add_flag(FRAME_ERROR);
+            work.tree.node(frame.node.load(Relaxed)).count_error();
+        }
+    });
+    around
+}

@@ -1,0 +1,375 @@
+//! One thread's part of a capture, and how a callback finds it.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{
+    AtomicBool, AtomicU32, AtomicU64, AtomicUsize,
+    Ordering::{Relaxed, Release},
+};
+
+use tracing_core::Metadata;
+
+use super::capture::Capture;
+use super::lock;
+use super::node::{Node, Tree};
+use super::ring::{Producer, Ring};
+use super::sites::SiteState;
+use super::span_state::{OWN, SpanState};
+use crate::model::{FrameCount, Thread};
+
+/// What a thread shares with the collector and with threads that take over its spans.
+#[derive(Debug)]
+pub(super) struct ThreadShared {
+    pub(super) thread: Thread,
+    /// The reset that these statistics belong to.
+    pub(super) epoch: AtomicU32,
+    pub(super) ended: AtomicBool,
+    /// How many spans are entered.
+    pub(super) depth: AtomicUsize,
+    /// Ticks inside at least one span.
+    pub(super) busy: AtomicU64,
+    pub(super) first: AtomicU64,
+    pub(super) last: AtomicU64,
+    /// All nodes but the root, in the order of the thread's tree.
+    pub(super) nodes: Mutex<Vec<Arc<Node>>>,
+    pub(super) ring: Option<Ring>,
+    frames: [Frame; SHARED_FRAMES],
+    pub(super) own: [SpanState; OWN],
+}
+
+/// One entered span.
+#[derive(Debug, Default)]
+pub(super) struct Frame {
+    /// The subscriber's id.
+    pub(super) id: AtomicU64,
+    pub(super) seq: AtomicU64,
+    pub(super) entered: AtomicU64,
+    /// Ticks in spans entered and left inside.
+    pub(super) child: AtomicU64,
+    pub(super) node: AtomicU32,
+    pub(super) activation: AtomicU32,
+    pub(super) flags: AtomicU32,
+}
+
+impl Frame {
+    pub(super) fn copy_from(&self, other: &Frame) {
+        let copy64 = |to: &AtomicU64, from: &AtomicU64| to.store(from.load(Relaxed), Relaxed);
+        copy64(&self.id, &other.id);
+        copy64(&self.seq, &other.seq);
+        copy64(&self.entered, &other.entered);
+        copy64(&self.child, &other.child);
+        let copy32 = |to: &AtomicU32, from: &AtomicU32| to.store(from.load(Relaxed), Relaxed);
+        copy32(&self.node, &other.node);
+        copy32(&self.activation, &other.activation);
+        copy32(&self.flags, &other.flags);
+    }
+
+    /// Says what this activation, which goes on, counts as.
+    pub(super) fn count(&self) -> FrameCount {
+        let flags = self.flags.load(Relaxed);
+        if flags & FRAME_NESTED != 0 {
+            FrameCount::Nothing
+        } else if self.activation.load(Relaxed) == 1 {
+            FrameCount::Span
+        } else if flags & FRAME_HELD != 0 {
+            FrameCount::Call
+        } else {
+            FrameCount::Poll
+        }
+    }
+
+    pub(super) fn add_flag(&self, flag: u32) {
+        self.flags.store(self.flags.load(Relaxed) | flag, Relaxed);
+    }
+}
+
+/// The frame belongs to a held span.
+pub(super) const FRAME_HELD: u32 = 1;
+/// The thread had entered the span already: its time is the outer frame's.
+pub(super) const FRAME_NESTED: u32 = 1 << 1;
+/// The activation counts for a node that an outer frame counts for too.
+pub(super) const FRAME_FOLDED: u32 = 1 << 2;
+/// A frame below was left first, so that the two overlap without nesting.
+pub(super) const FRAME_OVERLAPS: u32 = 1 << 3;
+/// An error was recorded in this activation.
+pub(super) const FRAME_ERROR: u32 = 1 << 4;
+
+/// Frames that the sampler and the live profile can see; deeper ones are the thread's alone.
+const SHARED_FRAMES: usize = 64;
+
+impl ThreadShared {
+    fn new(thread: Thread, epoch: u32, now: u64, ring: Option<Ring>) -> ThreadShared {
+        // The main thread runs since before the capture began; others are observed from their first span.
+        ThreadShared {
+            thread,
+            epoch: AtomicU32::new(epoch),
+            ended: AtomicBool::new(false),
+            depth: AtomicUsize::new(0),
+            busy: AtomicU64::new(0),
+            first: AtomicU64::new(now),
+            last: AtomicU64::new(now),
+            nodes: Mutex::default(),
+            ring,
+            frames: std::array::from_fn(|_| Frame::default()),
+            own: [const { SpanState::free() }; OWN],
+        }
+    }
+
+    /// Returns a frame that other threads can see too.
+    pub(super) fn shared_frame(&self, depth: usize) -> Option<&Frame> {
+        self.frames.get(depth)
+    }
+
+    #[inline]
+    pub(super) fn own_state(&self, id: u64) -> &SpanState {
+        &self.own[id as usize % OWN]
+    }
+
+    /// Whether a span that was created here is still open.
+    pub(super) fn has_open_spans(&self) -> bool {
+        self.own.iter().any(|state| state.id.load(Relaxed) != 0)
+    }
+}
+
+/// A thread's part of one capture.
+#[derive(Debug)]
+pub(super) struct Local {
+    capture: u64,
+    epoch: u32,
+    pub(super) shared: Arc<ThreadShared>,
+    pub(super) work: Work,
+}
+
+/// What only the thread itself needs.
+#[derive(Debug)]
+pub(super) struct Work {
+    pub(super) tree: Tree,
+    pub(super) producer: Producer,
+    pub(super) deep: Vec<Frame>,
+    next_seq: u64,
+    sites: Box<[SiteEntry; SITES]>,
+    pub(super) found: Vec<super::activation::Found>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct SiteEntry {
+    address: usize,
+    state: Option<Arc<SiteState>>,
+}
+
+const SITES: usize = 128;
+
+/// Sequence numbers carry the thread in the upper bits, so that threads need not agree on them.
+pub(super) const SEQ_BITS: u32 = 40;
+
+impl Work {
+    fn new(thread: u32) -> Work {
+        Work {
+            tree: Tree::new(),
+            producer: Producer::new(),
+            deep: Vec::new(),
+            next_seq: u64::from(thread) << SEQ_BITS,
+            sites: Box::new(std::array::from_fn(|_| SiteEntry::default())),
+            found: Vec::new(),
+        }
+    }
+
+    #[inline]
+    pub(super) fn next_seq(&mut self) -> u64 {
+        self.next_seq += 1;
+        self.next_seq
+    }
+
+    #[inline]
+    pub(super) fn frame<'a>(&'a self, shared: &'a ThreadShared, depth: usize) -> &'a Frame {
+        match shared.frames.get(depth) {
+            Some(frame) => frame,
+            None => &self.deep[depth - SHARED_FRAMES],
+        }
+    }
+
+    /// Makes sure that a frame exists beyond the shared ones.
+    #[inline]
+    pub(super) fn reserve_frame(&mut self, depth: usize) {
+        if depth >= SHARED_FRAMES && depth - SHARED_FRAMES >= self.deep.len() {
+            self.deep.push(Frame::default());
+        }
+    }
+
+    /// Returns the site of a callsite.
+    #[inline]
+    pub(super) fn site(
+        &mut self,
+        capture: &Capture,
+        metadata: &'static Metadata<'static>,
+    ) -> &SiteState {
+        let address = std::ptr::from_ref(metadata).addr();
+        // Callsites are statics of well over 64 bytes, so the lower bits say little.
+        let entry = &mut self.sites[(address >> 6) % SITES];
+        if entry.address != address {
+            entry.state = None;
+        }
+        let state = entry.state.get_or_insert_with(|| {
+            entry.address = address;
+            capture.registry.site(metadata)
+        });
+        state
+    }
+}
+
+#[derive(Default)]
+struct Locals {
+    current: Option<Box<Local>>,
+    /// Parts of other captures in the same process.
+    others: Vec<Box<Local>>,
+}
+
+thread_local! {
+    static LOCALS: RefCell<Locals> = const { RefCell::new(Locals { current: None, others: Vec::new() }) };
+    static SUPPRESSED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Keeps all captures from recording what this thread does. For the crate's own threads.
+pub(crate) fn suppress_on_this_thread() {
+    SUPPRESSED.set(true);
+}
+
+/// Runs `work` on this thread's part of the capture; not at all where there is none.
+///
+/// `work` must not call into the user's code, which could come back here.
+#[inline]
+pub(super) fn with<R>(capture: &Capture, work: impl FnOnce(&mut Local) -> R) -> Option<R> {
+    let outcome = LOCALS.try_with(|locals| {
+        let mut locals = locals.try_borrow_mut().ok()?;
+        if let Some(local) = &mut locals.current
+            && local.capture == capture.id
+            && local.epoch == capture.epoch.load(Relaxed)
+        {
+            return Some(work(local));
+        }
+        Some(work(locals.select(capture)?))
+    });
+    match outcome {
+        Ok(result) => result,
+        Err(_) => {
+            capture.counters.teardown.fetch_add(1, Relaxed);
+            None
+        }
+    }
+}
+
+/// Gives up this thread's part of a capture that nobody will use again.
+pub(super) fn forget(capture: &Capture) {
+    // On a thread that is shutting down everything is given up already.
+    let _ = LOCALS.try_with(|locals| {
+        let Ok(mut locals) = locals.try_borrow_mut() else {
+            return;
+        };
+        locals.current.take_if(|local| local.capture == capture.id);
+        locals.others.retain(|local| local.capture != capture.id);
+    });
+}
+
+impl Locals {
+    /// Makes the capture's part the current one, creating it or bringing it up to date.
+    #[cold]
+    fn select(&mut self, capture: &Capture) -> Option<&mut Local> {
+        if SUPPRESSED.get() || capture.is_closed() {
+            return None;
+        }
+        if self
+            .current
+            .as_ref()
+            .is_none_or(|local| local.capture != capture.id)
+        {
+            let next = match self
+                .others
+                .iter()
+                .position(|local| local.capture == capture.id)
+            {
+                Some(at) => self.others.swap_remove(at),
+                None => Box::new(Local::new(capture)),
+            };
+            self.others.extend(self.current.replace(next));
+        }
+        let local = self.current.as_mut()?;
+        let epoch = capture.epoch.load(Relaxed);
+        if local.epoch != epoch {
+            local.start_epoch(capture, epoch);
+        }
+        Some(local)
+    }
+}
+
+impl Local {
+    fn new(capture: &Capture) -> Local {
+        let now = capture.clock.tick();
+        let epoch = capture.epoch.load(Relaxed);
+        let shared = capture.add_thread(|index| {
+            let current = std::thread::current();
+            let thread = Thread::new(index, os_thread_id(), current.name().map(Arc::from));
+            let first = match current.name() {
+                Some("main") => capture.began(),
+                _ => now,
+            };
+            ThreadShared::new(thread, epoch, first, capture.new_ring())
+        });
+        Local {
+            capture: capture.id,
+            epoch,
+            work: Work::new(shared.thread.index),
+            shared,
+        }
+    }
+
+    /// Starts statistics anew after a reset; spans that are entered go on, from the time of the reset.
+    fn start_epoch(&mut self, capture: &Capture, epoch: u32) {
+        let began = capture.began();
+        let Local { shared, work, .. } = self;
+        let old = std::mem::replace(&mut work.tree, Tree::new());
+        lock(&shared.nodes).clear();
+        for depth in 0..shared.depth.load(Relaxed) {
+            let frame = work.frame(shared, depth);
+            let path = old.node(frame.node.load(Relaxed)).path;
+            let node = work
+                .tree
+                .at_path(&capture.registry, path, |node| shared.add_node(node));
+            let frame = work.frame(shared, depth);
+            frame.node.store(node, Relaxed);
+            frame.child.store(0, Relaxed);
+            let entered = frame.entered.load(Relaxed).max(began);
+            frame.entered.store(entered, Relaxed);
+        }
+        if let Some(ring) = &shared.ring {
+            ring.dropped_spans.store(0, Relaxed);
+            ring.dropped_events.store(0, Relaxed);
+        }
+        shared.busy.store(0, Relaxed);
+        shared.first.store(began, Relaxed);
+        shared.last.store(began, Relaxed);
+        shared.epoch.store(epoch, Release);
+        self.epoch = epoch;
+    }
+}
+
+impl ThreadShared {
+    /// Makes a new node of this thread's tree known to readers.
+    pub(super) fn add_node(&self, node: &Arc<Node>) {
+        lock(&self.nodes).push(Arc::clone(node));
+    }
+}
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        // Pairs with the acquire in `Capture::take_ended`: all that this thread wrote is visible there.
+        self.shared.ended.store(true, Release);
+    }
+}
+
+/// Returns the id under which the operating system knows this thread.
+fn os_thread_id() -> Option<u32> {
+    // `/proc/thread-self` is a link to `<pid>/task/<tid>`; absent outside Linux.
+    let link = std::fs::read_link("/proc/thread-self").ok()?;
+    link.file_name()?.to_str()?.parse().ok()
+}

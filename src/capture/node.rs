@@ -1,0 +1,357 @@
+//! One thread's statistics of one call path, and the thread's call tree.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+
+use super::recorder::Recorder;
+use super::sites::Registry;
+use crate::model::NodeSnapshot;
+use crate::model::{PathId, SiteId};
+
+/// Statistics of one call path on one thread: written by that thread, read by the report.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) path: PathId,
+    pub(super) activation: Recorder,
+    self_time: AtomicU64,
+    /// Self time of activations folded into an outer one of the same node; their whole time is not busy again.
+    folded: AtomicU64,
+    /// Activations that began with nothing around them on this thread.
+    detached: AtomicU64,
+    errors: AtomicU64,
+    spans_delta: AtomicI64,
+    calls_delta: AtomicI64,
+    first_start: AtomicU64,
+    first_length: AtomicU64,
+    latency: OnceLock<Box<Latency>>,
+}
+
+#[derive(Debug)]
+struct Latency {
+    recorder: Recorder,
+    idle: AtomicU64,
+    first_start: AtomicU64,
+    first_length: AtomicU64,
+}
+
+/// Adds to a number that only this thread writes.
+#[inline]
+pub(super) fn add(cell: &AtomicU64, value: u64) {
+    cell.store(cell.load(Relaxed).wrapping_add(value), Relaxed);
+}
+
+fn add_signed(cell: &AtomicI64, value: i64) {
+    cell.store(cell.load(Relaxed).wrapping_add(value), Relaxed);
+}
+
+impl Node {
+    fn new(path: PathId) -> Node {
+        Node {
+            path,
+            activation: Recorder::new(),
+            self_time: AtomicU64::new(0),
+            folded: AtomicU64::new(0),
+            detached: AtomicU64::new(0),
+            errors: AtomicU64::new(0),
+            spans_delta: AtomicI64::new(0),
+            calls_delta: AtomicI64::new(0),
+            first_start: AtomicU64::new(0),
+            first_length: AtomicU64::new(0),
+            latency: OnceLock::new(),
+        }
+    }
+
+    /// Records one activation of `total` ticks, `own` of them outside its children.
+    #[inline]
+    pub(super) fn record(&self, start: u64, total: u64, own: u64) {
+        add(&self.self_time, own);
+        if self.activation.record(total) {
+            self.record_first(start, total);
+        }
+    }
+
+    #[cold]
+    fn record_first(&self, start: u64, total: u64) {
+        self.first_start.store(start, Relaxed);
+        self.first_length.store(total, Relaxed);
+    }
+
+    pub(super) fn count_folded(&self, total: u64) {
+        add(&self.folded, total);
+    }
+
+    pub(super) fn count_detached(&self) {
+        add(&self.detached, 1);
+    }
+
+    pub(super) fn count_error(&self) {
+        add(&self.errors, 1);
+    }
+
+    /// Corrects `spans` and `calls`, which otherwise equal the number of activations.
+    pub(super) fn correct(&self, spans: i64, calls: i64) {
+        add_signed(&self.spans_delta, spans);
+        add_signed(&self.calls_delta, calls);
+    }
+
+    /// Records an async span that was open for `total` ticks, of which `idle` without an activation.
+    pub(super) fn record_latency(&self, opened: u64, total: u64, idle: u64) {
+        let latency = self.latency.get_or_init(|| {
+            Box::new(Latency {
+                recorder: Recorder::new(),
+                idle: AtomicU64::new(0),
+                first_start: AtomicU64::new(0),
+                first_length: AtomicU64::new(0),
+            })
+        });
+        add(&latency.idle, idle);
+        if latency.recorder.record(total) {
+            latency.first_start.store(opened, Relaxed);
+            latency.first_length.store(total, Relaxed);
+        }
+    }
+
+    pub(super) fn snapshot(&self) -> NodeSnapshot {
+        let activation = self.activation.snapshot();
+        let latency = self.latency.get();
+        // An async operation is first by its latency; the first poll would say little.
+        let first = match latency {
+            Some(latency) => (&latency.first_start, &latency.first_length),
+            None => (&self.first_start, &self.first_length),
+        };
+        let first_start = first.0.load(Relaxed);
+        NodeSnapshot {
+            path: self.path,
+            spans_delta: self.spans_delta.load(Relaxed),
+            calls_delta: self.calls_delta.load(Relaxed),
+            errors: self.errors.load(Relaxed),
+            busy: activation.sum.saturating_sub(self.folded.load(Relaxed)),
+            self_time: self.self_time.load(Relaxed),
+            detached: self.detached.load(Relaxed),
+            activation,
+            latency: latency.map(|latency| latency.recorder.snapshot()),
+            idle: latency.map_or(0, |latency| latency.idle.load(Relaxed)),
+            first: (first_start > 0).then(|| (first_start, first.1.load(Relaxed))),
+        }
+    }
+
+    /// Returns how many operations it has seen.
+    pub(super) fn calls(&self) -> u64 {
+        let calls = self.calls_delta.load(Relaxed);
+        self.activation.count().saturating_add_signed(calls)
+    }
+
+    /// Returns the memory that this node holds, in bytes.
+    pub(super) fn memory_bytes(&self) -> usize {
+        let latency = self.latency.get().map_or(0, |latency| {
+            size_of::<Latency>() + latency.recorder.heap_bytes()
+        });
+        size_of::<Node>() + self.activation.heap_bytes() + latency
+    }
+}
+
+/// The call tree as its thread walks it: which node follows on which.
+#[derive(Debug)]
+pub(super) struct Tree {
+    nodes: Vec<TreeNode>,
+    /// Direct-mapped by parent and site; a collision costs one look into `children`.
+    cache: Box<[CacheEntry; CACHE]>,
+    children: HashMap<(u32, SiteId), Child>,
+    by_path: HashMap<PathId, u32>,
+}
+
+#[derive(Debug)]
+struct TreeNode {
+    node: Arc<Node>,
+    parent: u32,
+    depth: u32,
+    site: SiteId,
+}
+
+/// The node of a child, and whether entering it folds into an activation of the same node further out.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Child {
+    pub(super) node: u32,
+    pub(super) folded: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct CacheEntry {
+    key: u64,
+    child: Child,
+}
+
+const CACHE: usize = 256;
+/// Spreads (parent, site) over the cache: 2^64 divided by the golden ratio, as in Knuth's multiplicative hashing.
+const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
+
+/// The node that stands for "nothing around".
+pub(super) const ROOT: u32 = 0;
+
+impl Tree {
+    pub(super) fn new() -> Tree {
+        let root = TreeNode {
+            node: Arc::new(Node::new(PathId::ROOT)),
+            parent: ROOT,
+            depth: 0,
+            site: SiteId::OTHER,
+        };
+        let empty = CacheEntry {
+            key: u64::MAX,
+            child: Child {
+                node: ROOT,
+                folded: false,
+            },
+        };
+        Tree {
+            nodes: vec![root],
+            cache: Box::new([empty; CACHE]),
+            children: HashMap::new(),
+            by_path: HashMap::from([(PathId::ROOT, ROOT)]),
+        }
+    }
+
+    #[inline]
+    pub(super) fn node(&self, index: u32) -> &Arc<Node> {
+        &self.nodes[index as usize].node
+    }
+
+    /// Returns the node of `site` under `parent`; `added` is told of a new one.
+    #[inline]
+    pub(super) fn child(
+        &mut self,
+        registry: &Registry,
+        parent: u32,
+        site: SiteId,
+        added: impl FnMut(&Arc<Node>),
+    ) -> Child {
+        let key = u64::from(parent) << 32 | u64::from(site.0);
+        let place = (key.wrapping_mul(SPREAD) >> 56) as usize % CACHE;
+        let entry = self.cache[place];
+        if entry.key == key {
+            return entry.child;
+        }
+        self.child_uncached(registry, parent, site, key, place, added)
+    }
+
+    #[cold]
+    fn child_uncached(
+        &mut self,
+        registry: &Registry,
+        parent: u32,
+        site: SiteId,
+        key: u64,
+        place: usize,
+        added: impl FnMut(&Arc<Node>),
+    ) -> Child {
+        let child = match self.children.get(&(parent, site)) {
+            Some(&child) => child,
+            None => {
+                let child = self.add_child(registry, parent, site, added);
+                self.children.insert((parent, site), child);
+                child
+            }
+        };
+        self.cache[place] = CacheEntry { key, child };
+        child
+    }
+
+    fn add_child(
+        &mut self,
+        registry: &Registry,
+        parent: u32,
+        site: SiteId,
+        mut added: impl FnMut(&Arc<Node>),
+    ) -> Child {
+        let above = &self.nodes[parent as usize];
+        if above.depth >= registry.limits.max_path_depth {
+            return self.fold(parent, site);
+        }
+        let parent_path = above.node.path;
+        let (path, site) = match registry.path(parent_path, site) {
+            Some(path) => (path, site),
+            None if above.site == SiteId::OTHER && parent != ROOT => {
+                return Child {
+                    node: parent,
+                    folded: true,
+                };
+            }
+            None => (registry.other_path(parent_path), SiteId::OTHER),
+        };
+        let node = self.insert(parent, path, site, &mut added);
+        Child {
+            node,
+            folded: false,
+        }
+    }
+
+    fn insert(
+        &mut self,
+        parent: u32,
+        path: PathId,
+        site: SiteId,
+        added: &mut impl FnMut(&Arc<Node>),
+    ) -> u32 {
+        if let Some(&known) = self.by_path.get(&path) {
+            return known;
+        }
+        let index = self.nodes.len() as u32;
+        let node = Arc::new(Node::new(path));
+        added(&node);
+        self.nodes.push(TreeNode {
+            node,
+            parent,
+            depth: self.nodes[parent as usize].depth + 1,
+            site,
+        });
+        self.by_path.insert(path, index);
+        index
+    }
+
+    /// Beyond the depth limit: the nearest ancestor of the same site takes the activation, or else the parent.
+    fn fold(&self, parent: u32, site: SiteId) -> Child {
+        let mut at = parent;
+        while at != ROOT {
+            let node = &self.nodes[at as usize];
+            if node.site == site {
+                break;
+            }
+            at = node.parent;
+        }
+        Child {
+            node: if at == ROOT { parent } else { at },
+            folded: true,
+        }
+    }
+
+    /// Returns the node of a path that may come from another thread.
+    #[inline]
+    pub(super) fn at_path(
+        &mut self,
+        registry: &Registry,
+        path: PathId,
+        added: impl FnMut(&Arc<Node>),
+    ) -> u32 {
+        if path == PathId::ROOT {
+            return ROOT;
+        }
+        self.at_path_below_root(registry, path, added)
+    }
+
+    fn at_path_below_root(
+        &mut self,
+        registry: &Registry,
+        path: PathId,
+        mut added: impl FnMut(&Arc<Node>),
+    ) -> u32 {
+        if let Some(&known) = self.by_path.get(&path) {
+            return known;
+        }
+        let mut parent = ROOT;
+        for (path, site) in registry.steps(path) {
+            parent = self.insert(parent, path, site, &mut added);
+        }
+        parent
+    }
+}

@@ -1,0 +1,129 @@
+//! The histogram of the hot path: one writer, any number of readers, no lock, pages on first touch.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+use crate::model::RecorderSnapshot;
+use crate::model::buckets;
+
+type Page = [AtomicU32; buckets::PER_PAGE];
+
+/// Durations in ticks, recorded by the owning thread only.
+///
+/// A store after a load is enough where only one thread writes, and costs a plain `mov`; a read-modify-write would cost
+/// twenty times as much. Readers on other threads see each number whole, but not all numbers of the same moment.
+#[derive(Debug)]
+pub(super) struct Recorder {
+    pages: [OnceLock<Box<Page>>; buckets::PAGES],
+    sum: AtomicU64,
+    min: AtomicU64,
+    max: AtomicU64,
+    outliers: AtomicU64,
+    /// Full buckets handed over, in units of 2^32, as `(page, place)`: once in four billion values.
+    carried: std::sync::Mutex<Vec<(u8, u8)>>,
+}
+
+impl Recorder {
+    pub(super) fn new() -> Recorder {
+        Recorder {
+            pages: [const { OnceLock::new() }; buckets::PAGES],
+            sum: AtomicU64::new(0),
+            min: AtomicU64::new(u64::MAX),
+            max: AtomicU64::new(0),
+            outliers: AtomicU64::new(0),
+            carried: std::sync::Mutex::default(),
+        }
+    }
+
+    /// Records one value; returns whether it was the first.
+    #[inline]
+    pub(super) fn record(&self, ticks: u64) -> bool {
+        self.sum
+            .store(self.sum.load(Relaxed).wrapping_add(ticks), Relaxed);
+        if ticks > self.max.load(Relaxed) {
+            self.max.store(ticks, Relaxed);
+        }
+        let min = self.min.load(Relaxed);
+        let first = min == u64::MAX;
+        if ticks < min {
+            // u64::MAX marks an empty recorder, so that value itself is stored as its neighbour.
+            self.min.store(ticks.min(u64::MAX - 1), Relaxed);
+        }
+        let (page, place) = buckets::locate(ticks.min(buckets::MAX));
+        match self.pages[page].get() {
+            Some(filled) if ticks <= buckets::MAX => {
+                let count = filled[place].load(Relaxed).wrapping_add(1);
+                filled[place].store(count, Relaxed);
+                if count == 0 {
+                    self.carry(page, place);
+                }
+            }
+            _ => self.record_rare(ticks, page, place),
+        }
+        first
+    }
+
+    #[cold]
+    fn record_rare(&self, ticks: u64, page: usize, place: usize) {
+        if ticks > buckets::MAX {
+            self.outliers
+                .store(self.outliers.load(Relaxed) + 1, Relaxed);
+        }
+        let page_of = self.pages[page]
+            .get_or_init(|| Box::new([const { AtomicU32::new(0) }; buckets::PER_PAGE]));
+        let count = page_of[place].load(Relaxed).wrapping_add(1);
+        page_of[place].store(count, Relaxed);
+        if count == 0 {
+            self.carry(page, place);
+        }
+    }
+
+    #[cold]
+    fn carry(&self, page: usize, place: usize) {
+        let mut carried = super::lock(&self.carried);
+        carried.push((page as u8, place as u8));
+    }
+
+    /// Returns how many values were recorded.
+    pub(super) fn count(&self) -> u64 {
+        let pages = self.pages.iter().filter_map(OnceLock::get);
+        let counts = pages.flat_map(|page| page.iter());
+        let carried = super::lock(&self.carried).len() as u64;
+        counts
+            .map(|count| u64::from(count.load(Relaxed)))
+            .sum::<u64>()
+            + (carried << 32)
+    }
+
+    /// Reads the recorder; exact when its thread is not recording at the moment.
+    pub(super) fn snapshot(&self) -> RecorderSnapshot {
+        let mut filled = Vec::new();
+        for (page, counts) in self.pages.iter().enumerate() {
+            let Some(counts) = counts.get() else { continue };
+            for (place, count) in counts.iter().enumerate() {
+                filled.push((page as u8, place as u8, u64::from(count.load(Relaxed))));
+            }
+        }
+        for &(page, place) in super::lock(&self.carried).iter() {
+            for bucket in &mut filled {
+                if (bucket.0, bucket.1) == (page, place) {
+                    bucket.2 += 1 << 32;
+                }
+            }
+        }
+        filled.retain(|bucket| bucket.2 > 0);
+        RecorderSnapshot {
+            buckets: filled,
+            sum: self.sum.load(Relaxed),
+            min: self.min.load(Relaxed),
+            max: self.max.load(Relaxed),
+            outliers: self.outliers.load(Relaxed),
+        }
+    }
+
+    /// Returns the memory that this recorder holds beyond its own size, in bytes.
+    pub(super) fn heap_bytes(&self) -> usize {
+        let pages = self.pages.iter().filter(|page| page.get().is_some());
+        pages.count() * size_of::<Page>()
+    }
+}

@@ -1,0 +1,190 @@
+//! Numbers for callsites and call paths, the same on all threads of a capture.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+
+use tracing_core::Metadata;
+
+use super::{Limits, lock};
+use crate::model::{PathId, PathTable, Site, SiteId};
+
+/// The capture's callsites and call paths. Asked when a thread meets a site or a path for the first time.
+pub(super) struct Registry {
+    pub(super) limits: Limits,
+    sites: Mutex<Sites>,
+    paths: Mutex<Paths>,
+    held: Option<Box<HeldFn>>,
+    /// Whether an output asked for the fields of spans.
+    keep_fields: bool,
+}
+
+/// The user's word on which callsites create held spans.
+pub(crate) type HeldFn = dyn Fn(&Metadata<'static>) -> bool + Send + Sync;
+
+#[derive(Default)]
+struct Sites {
+    by_metadata: HashMap<usize, Arc<SiteState>>,
+    by_id: HashMap<SiteId, Arc<SiteState>>,
+    all: Vec<Arc<Site>>,
+}
+
+#[derive(Default)]
+struct Paths {
+    table: PathTable,
+    by_step: HashMap<(PathId, SiteId), PathId>,
+}
+
+/// A callsite and what the capture has learned about it.
+#[derive(Debug)]
+pub(super) struct SiteState {
+    pub(super) site: Arc<Site>,
+    flags: AtomicU32,
+}
+
+/// The span's fields are to be recorded.
+pub(super) const KEEP_FIELDS: u32 = 1;
+/// `builder.held` said so: every activation is an operation.
+pub(super) const HELD: u32 = 1 << 1;
+/// A span of this site was entered several times without being held.
+pub(super) const ASYNC: u32 = 1 << 2;
+
+impl SiteState {
+    pub(super) fn flags(&self) -> u32 {
+        self.flags.load(Relaxed)
+    }
+
+    pub(super) fn learn(&self, flag: u32) {
+        self.flags.fetch_or(flag, Relaxed);
+    }
+}
+
+/// Fields with these names or prefixes are kept whatever the outputs asked for, because rules and counts need them.
+const SEMANTIC: [&str; 2] = ["error", "otel.status_code"];
+
+impl Registry {
+    pub(super) fn new(limits: Limits, keep_fields: bool, held: Option<Box<HeldFn>>) -> Registry {
+        let root = (PathId::ROOT, SiteId::OTHER);
+        Registry {
+            limits,
+            sites: Mutex::new(Sites {
+                by_metadata: HashMap::new(),
+                by_id: HashMap::new(),
+                all: vec![Arc::new(Site::other())],
+            }),
+            paths: Mutex::new(Paths {
+                table: PathTable { nodes: vec![root] },
+                by_step: HashMap::new(),
+            }),
+            held,
+            keep_fields,
+        }
+    }
+
+    /// Returns the site of a callsite, which is told apart by its address.
+    pub(super) fn site(&self, metadata: &'static Metadata<'static>) -> Arc<SiteState> {
+        let address = std::ptr::from_ref(metadata).addr();
+        if let Some(known) = lock(&self.sites).by_metadata.get(&address) {
+            return Arc::clone(known);
+        }
+        // The user's function runs without our lock.
+        let held = metadata.is_span()
+            && self.held.as_ref().is_some_and(|held| {
+                catch_unwind(AssertUnwindSafe(|| held(metadata))).unwrap_or(false)
+            });
+        let semantic = SEMANTIC
+            .iter()
+            .any(|name| metadata.fields().field(name).is_some());
+        let keep = !metadata.fields().is_empty() && (self.keep_fields || semantic);
+        let flags = u32::from(keep) * KEEP_FIELDS | u32::from(held) * HELD;
+
+        let mut sites = lock(&self.sites);
+        let id = SiteId(u32::try_from(sites.all.len()).unwrap_or(u32::MAX));
+        if let Some(known) = sites.by_metadata.get(&address) {
+            return Arc::clone(known);
+        }
+        let site = Site::new(
+            id,
+            metadata.name(),
+            metadata.target(),
+            metadata.file(),
+            metadata.line(),
+        );
+        let site = Arc::new(site.with_fields(metadata.fields().iter().map(|field| field.name())));
+        sites.all.push(Arc::clone(&site));
+        let state = Arc::new(SiteState {
+            site,
+            flags: AtomicU32::new(flags),
+        });
+        sites.by_id.insert(id, Arc::clone(&state));
+        sites.by_metadata.insert(address, Arc::clone(&state));
+        state
+    }
+
+    /// Remembers what was found out about a site.
+    pub(super) fn learn(&self, site: SiteId, flag: u32) {
+        let sites = lock(&self.sites);
+        if let Some(state) = sites.by_id.get(&site) {
+            state.learn(flag);
+        }
+    }
+
+    /// Returns all sites, indexed by [`SiteId`].
+    pub(super) fn sites(&self) -> Vec<Arc<Site>> {
+        lock(&self.sites).all.clone()
+    }
+
+    /// Appends the sites that `known` does not hold yet.
+    pub(super) fn extend_sites(&self, known: &mut Vec<Arc<Site>>) {
+        let sites = lock(&self.sites);
+        known.extend(sites.all.iter().skip(known.len()).cloned());
+    }
+
+    /// Returns the path one step further, or `None` at the limit of nodes.
+    pub(super) fn path(&self, parent: PathId, site: SiteId) -> Option<PathId> {
+        let mut paths = lock(&self.paths);
+        if let Some(&known) = paths.by_step.get(&(parent, site)) {
+            return Some(known);
+        }
+        (paths.table.nodes.len() <= self.limits.max_tree_nodes).then(|| paths.add(parent, site))
+    }
+
+    /// Returns the path `(other)` under a parent, which is there beyond the limit too.
+    pub(super) fn other_path(&self, parent: PathId) -> PathId {
+        let mut paths = lock(&self.paths);
+        match paths.by_step.get(&(parent, SiteId::OTHER)) {
+            Some(&known) => known,
+            None => paths.add(parent, SiteId::OTHER),
+        }
+    }
+
+    /// Returns the nodes from the root to a path.
+    pub(super) fn steps(&self, path: PathId) -> Vec<(PathId, SiteId)> {
+        let paths = lock(&self.paths);
+        let mut steps = Vec::new();
+        let mut at = path;
+        while at != PathId::ROOT {
+            let Some(&(parent, site)) = paths.table.nodes.get(at.0 as usize) else {
+                break;
+            };
+            steps.push((at, site));
+            at = parent;
+        }
+        steps.reverse();
+        steps
+    }
+
+    pub(super) fn path_table(&self) -> PathTable {
+        lock(&self.paths).table.clone()
+    }
+}
+
+impl Paths {
+    fn add(&mut self, parent: PathId, site: SiteId) -> PathId {
+        let path = PathId(u32::try_from(self.table.nodes.len()).unwrap_or(u32::MAX));
+        self.table.nodes.push((parent, site));
+        self.by_step.insert((parent, site), path);
+        path
+    }
+}

@@ -1,0 +1,388 @@
+//! The event stream: how records are encoded for the ring, and decoded for the sinks.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::capture::Capture;
+use super::local::{SEQ_BITS, ThreadShared, Work};
+use super::lock;
+use super::ring::Room;
+use super::span_state::{FIELDS, OVERLAPS, SpanState};
+use crate::model::{EventRecord, Fields, Level, Site, SpanKind, SpanRecord, Thread};
+use crate::model::{SiteId, SpanSeq, TickScale};
+
+/// What a record is. The numbers are the wire form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Kind {
+    Whole = 1,
+    Poll = 2,
+    Call = 3,
+    Async = 4,
+    Event = 5,
+}
+
+/// Overlaps its neighbours on the thread without nesting.
+pub(super) const OVERLAPPING: u8 = 1;
+/// Ran on the thread that created the span, whichever thread streamed it.
+const BY_CREATOR: u8 = 1 << 1;
+const WITH_FIELDS: u8 = 1 << 2;
+
+/// A span record before encoding.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SpanWords {
+    pub(super) kind: Kind,
+    pub(super) flags: u8,
+    pub(super) site: SiteId,
+    pub(super) seq: u64,
+    pub(super) parent: u64,
+    pub(super) start: u64,
+    pub(super) end: u64,
+    /// For `Async`: busy ticks and activations.
+    pub(super) life: Option<(u64, u32)>,
+}
+
+/// Header, sequence number, parent, start, end.
+const SPAN_WORDS: usize = 5;
+/// Header, sequence number of the span, tick, level.
+const EVENT_WORDS: usize = 4;
+
+/// One word: kind, flags, words in all, site.
+fn header(kind: Kind, flags: u8, words: usize, site: SiteId) -> u64 {
+    kind as u64 | u64::from(flags) << 8 | (words as u64 & 0xFFFF) << 16 | u64::from(site.0) << 32
+}
+
+impl Work {
+    /// Streams the pending first activation of a span, which ended at `end`.
+    #[inline]
+    pub(super) fn emit_first(
+        &mut self,
+        capture: &Capture,
+        shared: &ThreadShared,
+        state: &SpanState,
+        kind: Kind,
+        end: u64,
+    ) {
+        let overlaps = u8::from(state.has(OVERLAPS)) * OVERLAPPING;
+        let words = SpanWords {
+            kind,
+            flags: BY_CREATOR | overlaps,
+            site: state.site(),
+            seq: state.seq.load(Relaxed),
+            parent: state.first_parent.load(Relaxed),
+            start: state.first_start.load(Relaxed),
+            end,
+            life: None,
+        };
+        self.emit_span(capture, shared, state, &words);
+    }
+
+    /// Streams a span record; with the span's fields, unless it is one poll of several.
+    #[inline]
+    pub(super) fn emit_span(
+        &mut self,
+        capture: &Capture,
+        shared: &ThreadShared,
+        state: &SpanState,
+        words: &SpanWords,
+    ) {
+        if words.kind != Kind::Poll && state.has(FIELDS) {
+            let fields = lock(&state.extra);
+            self.emit(capture, shared, words, &fields);
+        } else {
+            self.emit(capture, shared, words, &[]);
+        }
+    }
+
+    #[inline]
+    fn emit(&mut self, capture: &Capture, shared: &ThreadShared, span: &SpanWords, fields: &[u8]) {
+        let Some(ring) = &shared.ring else {
+            // No memory was left for a ring when the thread came.
+            capture.counters.dropped_spans.fetch_add(1, Relaxed);
+            return;
+        };
+        let life_words = if span.life.is_some() { 2 } else { 0 };
+        let words = SPAN_WORDS + life_words + field_words(fields);
+        if !self.producer.fits(words) && !self.make_room(capture, shared, words) {
+            ring.dropped_spans
+                .store(ring.dropped_spans.load(Relaxed) + 1, Relaxed);
+            return;
+        }
+        let flags = span.flags | u8::from(!fields.is_empty()) * WITH_FIELDS;
+        let producer = &mut self.producer;
+        producer.put(ring, 0, header(span.kind, flags, words, span.site));
+        producer.put(ring, 1, span.seq);
+        producer.put(ring, 2, span.parent);
+        producer.put(ring, 3, span.start);
+        producer.put(ring, 4, span.end);
+        if let Some((busy, activations)) = span.life {
+            producer.put(ring, 5, busy);
+            producer.put(ring, 6, u64::from(activations));
+        }
+        if !fields.is_empty() {
+            self.put_fields(shared, SPAN_WORDS + life_words, fields);
+        }
+        self.producer.publish(ring, words);
+    }
+
+    /// Streams an event.
+    pub(super) fn emit_event(
+        &mut self,
+        capture: &Capture,
+        shared: &ThreadShared,
+        site: SiteId,
+        span: u64,
+        level: Level,
+        fields: &[u8],
+    ) {
+        let Some(ring) = &shared.ring else {
+            capture.counters.dropped_events.fetch_add(1, Relaxed);
+            return;
+        };
+        let words = EVENT_WORDS + field_words(fields);
+        if !self.producer.fits(words) && !self.make_room(capture, shared, words) {
+            ring.dropped_events
+                .store(ring.dropped_events.load(Relaxed) + 1, Relaxed);
+            return;
+        }
+        let flags = u8::from(!fields.is_empty()) * WITH_FIELDS;
+        let producer = &mut self.producer;
+        producer.put(ring, 0, header(Kind::Event, flags, words, site));
+        producer.put(ring, 1, span);
+        producer.put(ring, 2, capture.clock.tick());
+        producer.put(ring, 3, level as u64);
+        if !fields.is_empty() {
+            self.put_fields(shared, EVENT_WORDS, fields);
+        }
+        self.producer.publish(ring, words);
+    }
+
+    fn put_fields(&self, shared: &ThreadShared, offset: usize, fields: &[u8]) {
+        let Some(ring) = &shared.ring else { return };
+        self.producer.put(ring, offset, fields.len() as u64);
+        for (index, chunk) in fields.chunks(8).enumerate() {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.producer
+                .put(ring, offset + 1 + index, u64::from_le_bytes(word));
+        }
+    }
+
+    /// Looks for room, or waits for it where the user chose that; returns whether there is.
+    #[cold]
+    fn make_room(&mut self, capture: &Capture, shared: &ThreadShared, words: usize) -> bool {
+        let Some(ring) = &shared.ring else {
+            return false;
+        };
+        // A record that large would never fit; the length field ends at 16 bits as well.
+        if words > ring.capacity() / 2 || words > 0xFFFF {
+            return false;
+        }
+        loop {
+            match self.producer.refresh(ring, words) {
+                Room::Free => return true,
+                Room::HalfFull => {
+                    capture.wake_collector();
+                    return true;
+                }
+                Room::Full => {
+                    capture.wake_collector();
+                    if !capture.wait_for_room() {
+                        return false;
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn field_words(fields: &[u8]) -> usize {
+    if fields.is_empty() {
+        0
+    } else {
+        1 + fields.len().div_ceil(8)
+    }
+}
+
+/// The consumer's side: empties rings and decodes what was in them.
+#[derive(Debug, Default)]
+pub(crate) struct Drain {
+    bytes: Vec<u8>,
+    sites: Vec<Arc<Site>>,
+}
+
+/// Decoded records of one thread.
+#[derive(Debug, Default)]
+pub(crate) struct Batch<'a> {
+    pub(crate) spans: Vec<SpanRecord<'a>>,
+    pub(crate) events: Vec<EventRecord<'a>>,
+}
+
+/// Records are handed on in portions of this many, so that decoded ones stay in the processor's cache.
+const BATCH: usize = 512;
+
+impl Drain {
+    /// Takes everything out of all rings; returns whether there was anything.
+    pub(crate) fn run(&mut self, capture: &Capture, mut deliver: impl FnMut(&Batch<'_>)) -> bool {
+        let threads = capture.threads();
+        let mut any = false;
+        for shared in &threads {
+            let Some(ring) = &shared.ring else { continue };
+            self.bytes.clear();
+            ring.drain(&mut self.bytes);
+            if self.bytes.is_empty() {
+                continue;
+            }
+            any = true;
+            capture.registry.extend_sites(&mut self.sites);
+            let decoder = Decoder {
+                sites: &self.sites,
+                threads: &threads,
+                shared,
+                scale: capture.clock.scale(),
+            };
+            let mut rest = self.bytes.as_slice();
+            while !rest.is_empty() {
+                let mut batch = Batch {
+                    spans: Vec::with_capacity(BATCH),
+                    events: Vec::new(),
+                };
+                while batch.spans.len() < BATCH && batch.events.len() < BATCH {
+                    match decoder.record(rest, &mut batch) {
+                        Some(after) => rest = after,
+                        None => rest = &[],
+                    }
+                    if rest.is_empty() {
+                        break;
+                    }
+                }
+                deliver(&batch);
+            }
+        }
+        any
+    }
+}
+
+struct Decoder<'a> {
+    sites: &'a [Arc<Site>],
+    threads: &'a [Arc<ThreadShared>],
+    shared: &'a ThreadShared,
+    scale: TickScale,
+}
+
+fn word(bytes: &[u8], index: usize) -> Option<u64> {
+    let bytes = bytes.get(index * 8..)?.first_chunk()?;
+    Some(u64::from_le_bytes(*bytes))
+}
+
+impl<'a> Decoder<'a> {
+    /// Decodes the record at the start of `bytes`; returns the bytes behind it.
+    fn record(&self, bytes: &'a [u8], batch: &mut Batch<'a>) -> Option<&'a [u8]> {
+        let header = word(bytes, 0)?;
+        let flags = (header >> 8) as u8;
+        let words = usize::from((header >> 16) as u16);
+        let (record, rest) = bytes.split_at_checked(words.max(1) * 8)?;
+        let site = self.sites.get((header >> 32) as usize)?;
+        if header as u8 == Kind::Event as u8 {
+            batch.events.push(self.event(record, flags, site)?);
+        } else {
+            batch
+                .spans
+                .push(self.span(record, header as u8, flags, site)?);
+        }
+        Some(rest)
+    }
+
+    fn span(
+        &self,
+        record: &'a [u8],
+        kind: u8,
+        flags: u8,
+        site: &'a Site,
+    ) -> Option<SpanRecord<'a>> {
+        let seq = word(record, 1)?;
+        let mut fields_at = SPAN_WORDS;
+        let kind = if kind == Kind::Async as u8 {
+            fields_at += 2;
+            SpanKind::Async {
+                busy: self.scale.length(word(record, 5)?),
+                activations: u32::try_from(word(record, 6)?).unwrap_or(u32::MAX),
+            }
+        } else if kind == Kind::Poll as u8 {
+            SpanKind::Poll
+        } else if kind == Kind::Call as u8 {
+            SpanKind::Call
+        } else {
+            SpanKind::Whole
+        };
+        let fields = fields(record, flags, fields_at, site)?;
+        let parent = word(record, 2)?;
+        Some(SpanRecord {
+            span: SpanSeq(seq),
+            parent: (parent != 0).then_some(SpanSeq(parent)),
+            kind,
+            site,
+            name: dynamic_name(site, fields),
+            thread: self.thread(seq, flags),
+            start: self.scale.at(word(record, 3)?),
+            end: self.scale.at(word(record, 4)?),
+            fields,
+            unfinished: false,
+            overlapping: flags & OVERLAPPING != 0,
+        })
+    }
+
+    fn event(&self, record: &'a [u8], flags: u8, site: &'a Site) -> Option<EventRecord<'a>> {
+        let span = word(record, 1)?;
+        let level = [
+            Level::Trace,
+            Level::Debug,
+            Level::Info,
+            Level::Warn,
+            Level::Error,
+        ];
+        Some(EventRecord {
+            span: (span != 0).then_some(SpanSeq(span)),
+            site,
+            thread: &self.shared.thread,
+            at: self.scale.at(word(record, 2)?),
+            level: *level.get(word(record, 3)? as usize)?,
+            fields: fields(record, flags, EVENT_WORDS, site)?,
+        })
+    }
+
+    fn thread(&self, seq: u64, flags: u8) -> &'a Thread {
+        let creator = (seq >> SEQ_BITS) as u32;
+        if flags & BY_CREATOR != 0 && creator != self.shared.thread.index {
+            // A creator that is no longer listed has ended long ago; its lane ends with it.
+            if let Some(shared) = self
+                .threads
+                .iter()
+                .find(|shared| shared.thread.index == creator)
+            {
+                return &shared.thread;
+            }
+        }
+        &self.shared.thread
+    }
+}
+
+/// Returns `otel.name` where the program set it.
+pub(super) fn dynamic_name<'a>(site: &Site, fields: Fields<'a>) -> Option<&'a str> {
+    if fields.is_empty() || !site.fields.contains(&"otel.name") {
+        return None;
+    }
+    match fields.get("otel.name")? {
+        crate::model::Value::Str { text, .. } => Some(text),
+        _ => None,
+    }
+}
+
+fn fields<'a>(record: &'a [u8], flags: u8, at: usize, site: &'a Site) -> Option<Fields<'a>> {
+    if flags & WITH_FIELDS == 0 {
+        return Some(Fields::empty());
+    }
+    let length = usize::try_from(word(record, at)?).ok()?;
+    let bytes = record.get((at + 1) * 8..)?.get(..length)?;
+    Some(Fields::new(site, bytes))
+}

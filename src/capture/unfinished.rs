@@ -1,0 +1,161 @@
+//! What is still open when the capture ends, as records for the sinks.
+
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
+
+use super::capture::Capture;
+use super::local::{FRAME_OVERLAPS, ThreadShared};
+use super::lock;
+use super::sites::HELD;
+use super::span_state::{FIRST_STREAMED, OVERLAPS, SpanState};
+use super::stream::{Batch, dynamic_name};
+use crate::model::{Fields, FrameCount, Nanos, Site, SpanKind, SpanRecord, SpanSeq, Thread};
+
+/// An open span, read from its state.
+struct Open<'a> {
+    state: &'a SpanState,
+    site: &'a Site,
+    thread: &'a Thread,
+    fields: Vec<u8>,
+}
+
+impl Capture {
+    /// Hands on every activation that goes on and every span that is open, as if it ended now.
+    pub(crate) fn unfinished(&self, mut deliver: impl FnMut(&Batch<'_>)) {
+        let sites = self.registry.sites();
+        let threads = self.threads();
+        let now = self.clock.now();
+        for shared in &threads {
+            let mut batch = Batch::default();
+            self.entered(shared, &sites, now, &mut batch);
+            deliver(&batch);
+            for state in &shared.own {
+                self.open_span(state, shared, &sites, now, &mut deliver);
+            }
+        }
+        // The thread that created a spilled span is no longer known where it has ended; any other will do, because
+        // the record is about the span and not about a thread.
+        let Some(fallback) = threads.first() else {
+            return;
+        };
+        self.spilled
+            .for_each(|state| self.open_span(state, fallback, &sites, now, &mut deliver));
+    }
+
+    /// Activations that go on, on one thread.
+    fn entered<'a>(
+        &self,
+        shared: &'a ThreadShared,
+        sites: &'a [std::sync::Arc<Site>],
+        now: Nanos,
+        batch: &mut Batch<'a>,
+    ) {
+        let table = self.registry.path_table();
+        let nodes = lock(&shared.nodes);
+        let depth = shared.depth.load(Acquire);
+        let mut parent = None;
+        for frame in (0..depth).map_while(|at| shared.shared_frame(at)) {
+            let node = frame.node.load(Relaxed) as usize;
+            let path = node.checked_sub(1).and_then(|index| nodes.get(index));
+            let site = path
+                .and_then(|node| table.nodes.get(node.path.0 as usize))
+                .and_then(|&(_, site)| sites.get(site.0 as usize));
+            let Some(site) = site else { return };
+            let span = SpanSeq(frame.seq.load(Relaxed));
+            let kind = match frame.count() {
+                FrameCount::Span => SpanKind::Whole,
+                FrameCount::Call => SpanKind::Call,
+                FrameCount::Poll => SpanKind::Poll,
+                FrameCount::Nothing => continue,
+            };
+            let start = self.clock.scale().at(frame.entered.load(Relaxed));
+            batch.spans.push(SpanRecord {
+                span,
+                parent,
+                kind,
+                site,
+                name: None,
+                thread: &shared.thread,
+                start,
+                end: now.max(start),
+                fields: Fields::empty(),
+                unfinished: true,
+                overlapping: frame.flags.load(Relaxed) & FRAME_OVERLAPS != 0,
+            });
+            parent = Some(span);
+        }
+    }
+
+    /// A span that is open, entered or not.
+    fn open_span(
+        &self,
+        state: &SpanState,
+        shared: &ThreadShared,
+        sites: &[std::sync::Arc<Site>],
+        now: Nanos,
+        deliver: &mut impl FnMut(&Batch<'_>),
+    ) {
+        if state.id.load(Relaxed) == 0 {
+            return;
+        }
+        let Some(site) = sites.get(state.site().0 as usize) else {
+            return;
+        };
+        let fields = lock(&state.extra).clone();
+        let open = Open {
+            state,
+            site,
+            thread: &shared.thread,
+            fields,
+        };
+        let mut batch = Batch::default();
+        let scale = self.clock.scale();
+        let activations = state.activations.load(Relaxed);
+        let first_end = state.first_end.load(Relaxed);
+        let held = state.flags.load(Relaxed) & HELD != 0;
+        let pending = activations > 0 && first_end != 0 && !state.has(FIRST_STREAMED);
+        if pending {
+            let kind = if held { SpanKind::Call } else { SpanKind::Poll };
+            let start = scale.at(state.first_start.load(Relaxed));
+            let mut record = open.record(kind, start, scale.at(first_end));
+            record.overlapping = state.has(OVERLAPS);
+            record.parent = sequence(state.first_parent.load(Relaxed));
+            batch.spans.push(record);
+        }
+        // The life of a span in its first activation is that activation, which is there already.
+        let first_goes_on = activations == 1 && first_end == 0;
+        if !held && !first_goes_on {
+            let kind = SpanKind::Async {
+                busy: scale.length(state.busy_total()),
+                activations,
+            };
+            let start = scale.at(state.opened.load(Relaxed));
+            let mut record = open.record(kind, start, now.max(start));
+            record.unfinished = true;
+            batch.spans.push(record);
+        }
+        deliver(&batch);
+    }
+}
+
+fn sequence(seq: u64) -> Option<SpanSeq> {
+    (seq != 0).then_some(SpanSeq(seq))
+}
+
+impl Open<'_> {
+    fn record(&self, kind: SpanKind, start: Nanos, end: Nanos) -> SpanRecord<'_> {
+        let fields = Fields::new(self.site, &self.fields);
+        SpanRecord {
+            span: SpanSeq(self.state.seq.load(Relaxed)),
+            parent: sequence(self.state.declared_parent.load(Relaxed)),
+            kind,
+            site: self.site,
+            name: dynamic_name(self.site, fields),
+            thread: self.thread,
+            start,
+            end,
+            fields,
+            unfinished: false,
+            overlapping: false,
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Reads field values out of `tracing` without holding anything of the capture.
+//!
+//! A field's `Debug` may itself open spans. So values are written to a buffer of the thread's, outside of its part of
+//! the capture, and moved into the span afterwards.
+
+use std::cell::Cell;
+use std::fmt::Debug;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use tracing_core::field::{Field, Visit};
+
+use crate::model::{FieldWriter, Value};
+
+/// What fields said.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Read {
+    /// The operation failed: a field `error`, or `otel.status_code = "ERROR"`.
+    pub(super) error: bool,
+    /// Strings that were cut.
+    pub(super) cuts: u64,
+    /// Values whose `Debug` panicked; they are left out.
+    pub(super) panics: u64,
+}
+
+thread_local! {
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Encodes fields and hands the bytes to `then`.
+pub(super) fn read<R>(
+    max_field_bytes: usize,
+    record: impl FnOnce(&mut dyn Visit),
+    then: impl FnOnce(Read, &mut Vec<u8>) -> R,
+) -> R {
+    // A nested call, or a thread that is shutting down, works on a fresh buffer.
+    let mut bytes = SCRATCH.try_with(Cell::take).unwrap_or_default();
+    bytes.clear();
+    let mut visitor = Visitor {
+        writer: FieldWriter::new(&mut bytes, max_field_bytes),
+        error: false,
+        panics: 0,
+    };
+    record(&mut visitor);
+    let read = Read {
+        error: visitor.error,
+        cuts: visitor.writer.cuts(),
+        panics: visitor.panics,
+    };
+    let result = then(read, &mut bytes);
+    // Losing the buffer to a thread that is shutting down costs an allocation, nothing else.
+    let _ = SCRATCH.try_with(|scratch| scratch.set(bytes));
+    result
+}
+
+struct Visitor<'b> {
+    writer: FieldWriter<'b>,
+    error: bool,
+    panics: u64,
+}
+
+impl Visitor<'_> {
+    #[inline]
+    fn write(&mut self, field: &Field, value: Value<'_>) {
+        let name = field.name();
+        // Compared by length first, so that most fields cost one comparison.
+        if name == "error" {
+            self.error |= !matches!(value, Value::Bool(false));
+        } else if name == "otel.status_code" {
+            self.error |= matches!(value, Value::Str { text: "ERROR", .. });
+        }
+        self.writer.write(index(field), value);
+    }
+}
+
+/// `tracing` allows 32 fields, so the index always fits.
+fn index(field: &Field) -> u8 {
+    u8::try_from(field.index()).unwrap_or(u8::MAX - 1)
+}
+
+impl Visit for Visitor<'_> {
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.write(field, Value::Bool(value));
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.write(field, Value::I64(value));
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.write(field, Value::U64(value));
+    }
+
+    fn record_i128(&mut self, field: &Field, value: i128) {
+        self.write(field, Value::I128(value));
+    }
+
+    fn record_u128(&mut self, field: &Field, value: u128) {
+        self.write(field, Value::U128(value));
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.write(field, Value::F64(value));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        let value = Value::Str {
+            text: value,
+            cut: false,
+        };
+        self.write(field, value);
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        let name = field.name();
+        self.error |= name == "error";
+        let before = self.writer.len();
+        // All of the user's code that runs in here runs under this call. A value that cannot be printed must not take
+        // down a program that would never have printed it without this layer.
+        let printed = catch_unwind(AssertUnwindSafe(|| {
+            if name == "otel.status_code" {
+                // The semantic value is a plain word; `Debug` of a `&str` would put it in quotes.
+                self.error |= format!("{value:?}").trim_matches('"') == "ERROR";
+            }
+            self.writer.write_debug(index(field), value);
+        }));
+        if printed.is_err() {
+            self.writer.truncate(before);
+            self.panics += 1;
+        }
+    }
+}

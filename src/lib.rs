@@ -2,6 +2,7 @@
 
 mod model;
 
+mod aggregate;
 mod capture;
 mod clock;
 mod diagnose;

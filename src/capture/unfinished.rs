@@ -125,7 +125,10 @@ impl Capture {
         let first_goes_on = activations == 1 && first_end == 0;
         if !held && !first_goes_on {
             let kind = SpanKind::Async {
-                busy: scale.length(state.busy_total()),
+                busy: match activations {
+                    0 => Nanos::ZERO,
+                    _ => scale.length(state.busy_total()),
+                },
                 activations,
             };
             let start = scale.at(state.opened.load(Relaxed));

@@ -1,0 +1,200 @@
+//! Adding up one call path over threads.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::model::{Bucket, Distribution, FrameCount, NodeSnapshot, OnCpu, OpenSnapshot, PathId};
+use crate::model::{RecorderSnapshot, ThreadSnapshot, TickScale, buckets};
+
+/// One call path over all threads, in ticks.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Merged {
+    pub(super) activations: u64,
+    spans_delta: i64,
+    calls_delta: i64,
+    pub(super) errors: u64,
+    pub(super) open: u64,
+    pub(super) open_root_activations: u64,
+    pub(super) busy: u64,
+    pub(super) self_time: u64,
+    /// Activations that began with nothing around them.
+    pub(super) detached: u64,
+    pub(super) idle: u64,
+    pub(super) activation: Recorded,
+    pub(super) latency: Option<Recorded>,
+    first: Option<(u64, u64)>,
+    pub(super) on_cpu: Option<OnCpu>,
+    /// Self ticks by thread index.
+    pub(super) self_by_thread: HashMap<u32, u64>,
+}
+
+impl Merged {
+    /// Adds one thread's share.
+    pub(super) fn add(&mut self, node: &NodeSnapshot, thread: &ThreadSnapshot) {
+        let activations: u64 = node.activation.buckets.iter().map(|bucket| bucket.2).sum();
+        self.activations += activations;
+        self.spans_delta += node.spans_delta;
+        self.calls_delta += node.calls_delta;
+        self.errors += node.errors;
+        self.busy += node.busy;
+        self.self_time += node.self_time;
+        self.detached += node.detached;
+        self.idle += node.idle;
+        self.activation.add(&node.activation);
+        if let Some(latency) = &node.latency {
+            self.latency.get_or_insert_default().add(latency);
+        }
+        // An async operation is first by latency, which the threads that only polled it do not know.
+        let better = match (self.first, node.first) {
+            (None, _) => true,
+            (Some(known), Some(new)) => new.0 < known.0,
+            (Some(_), None) => false,
+        };
+        if better {
+            self.first = node.first;
+        }
+        if activations > 0 {
+            *self.self_by_thread.entry(thread.thread.index).or_default() += node.self_time;
+        }
+    }
+
+    pub(super) fn add_open(&mut self, open: &OpenSnapshot) {
+        self.open += 1;
+        if open.root {
+            self.open_root_activations = self.open_root_activations.max(open.activations);
+        }
+    }
+
+    pub(super) fn spans(&self) -> u64 {
+        self.activations.saturating_add_signed(self.spans_delta)
+    }
+
+    pub(super) fn calls(&self) -> u64 {
+        self.activations.saturating_add_signed(self.calls_delta)
+    }
+
+    /// Returns the length of the first operation.
+    pub(super) fn first(&self) -> Option<u64> {
+        self.first.map(|(_, length)| length)
+    }
+
+    /// Adds another path of the same site. `busy` is left to the caller, who knows whether the paths nest.
+    pub(super) fn absorb(&mut self, other: &Merged) {
+        self.activations += other.activations;
+        self.spans_delta += other.spans_delta;
+        self.calls_delta += other.calls_delta;
+        self.errors += other.errors;
+        self.open += other.open;
+        self.open_root_activations = self.open_root_activations.max(other.open_root_activations);
+        self.self_time += other.self_time;
+        self.detached += other.detached;
+        self.idle += other.idle;
+        self.activation.absorb(&other.activation);
+        if let Some(latency) = &other.latency {
+            self.latency.get_or_insert_default().absorb(latency);
+        }
+        self.first = match (self.first, other.first) {
+            (Some(a), Some(b)) => Some(if a.0 <= b.0 { a } else { b }),
+            (a, b) => a.or(b),
+        };
+        if let Some(seen) = other.on_cpu {
+            let known = self.on_cpu.unwrap_or_default();
+            self.on_cpu = Some(OnCpu::new(
+                known.samples + seen.samples,
+                known.running + seen.running,
+            ));
+        }
+        for (&thread, &ticks) in &other.self_by_thread {
+            *self.self_by_thread.entry(thread).or_default() += ticks;
+        }
+    }
+}
+
+/// Adds the activations that go on: their time so far, but no duration, for they have none yet.
+pub(super) fn add_frames(paths: &mut HashMap<PathId, Merged>, thread: &ThreadSnapshot, now: u64) {
+    let mut inside = 0;
+    for frame in thread.frames.iter().rev() {
+        let total = now.saturating_sub(frame.entered);
+        let child = frame.child.saturating_add(inside);
+        inside = total;
+        if frame.count == FrameCount::Nothing {
+            inside = child;
+            continue;
+        }
+        let merged = paths.entry(frame.path).or_default();
+        let own = total.saturating_sub(child);
+        merged.busy += total;
+        merged.self_time += own;
+        merged.activations += 1;
+        *merged
+            .self_by_thread
+            .entry(thread.thread.index)
+            .or_default() += own;
+        match frame.count {
+            FrameCount::Call => merged.spans_delta -= 1,
+            FrameCount::Poll => {
+                merged.spans_delta -= 1;
+                merged.calls_delta -= 1;
+            }
+            FrameCount::Span | FrameCount::Nothing => {}
+        }
+    }
+}
+
+/// Durations of one path, in ticks.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Recorded {
+    buckets: BTreeMap<(u8, u8), u64>,
+    sum: u64,
+    range: Option<(u64, u64)>,
+    outliers: u64,
+}
+
+impl Recorded {
+    fn add(&mut self, recorder: &RecorderSnapshot) {
+        for &(page, place, count) in &recorder.buckets {
+            *self.buckets.entry((page, place)).or_default() += count;
+        }
+        self.sum = self.sum.saturating_add(recorder.sum);
+        self.outliers += recorder.outliers;
+        if !recorder.buckets.is_empty() {
+            self.widen(recorder.min, recorder.max);
+        }
+    }
+
+    fn absorb(&mut self, other: &Recorded) {
+        for (&bucket, &count) in &other.buckets {
+            *self.buckets.entry(bucket).or_default() += count;
+        }
+        self.sum = self.sum.saturating_add(other.sum);
+        self.outliers += other.outliers;
+        if let Some((min, max)) = other.range {
+            self.widen(min, max);
+        }
+    }
+
+    fn widen(&mut self, min: u64, max: u64) {
+        let (low, high) = self.range.unwrap_or((min, max));
+        self.range = Some((low.min(min), high.max(max)));
+    }
+
+    /// Converts to nanoseconds.
+    pub(super) fn distribution(&self, scale: TickScale) -> Distribution {
+        let (min, max) = self.range.unwrap_or((0, 0));
+        let mut filled: Vec<Bucket> = Vec::with_capacity(self.buckets.len());
+        for (&(page, place), &count) in &self.buckets {
+            let middle = buckets::middle(page.into(), place.into());
+            let value = scale.length(middle.clamp(min, max));
+            match filled.last_mut() {
+                Some(last) if last.value == value => last.count += count,
+                _ => filled.push(Bucket { value, count }),
+            }
+        }
+        Distribution::from_buckets(
+            filled,
+            scale.length(self.sum),
+            scale.length(min),
+            scale.length(max),
+            self.outliers,
+        )
+    }
+}

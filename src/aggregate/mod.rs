@@ -1,0 +1,155 @@
+//! Merges what all threads recorded into one [`Profile`].
+//!
+//! | file | holds |
+//! |---|---|
+//! | `merge` | adding up one call path over threads |
+//! | `tree` | from merged paths to the call tree and the sites |
+//! | `threads` | one row per thread |
+//! | `windows` | operations over time |
+
+mod merge;
+mod threads;
+mod tree;
+mod windows;
+
+use std::collections::HashMap;
+
+use merge::Merged;
+use threads::Threads;
+use windows::Windows;
+
+use crate::model::{CaptureSnapshot, PathId, ThreadSightings, ThreadSnapshot, TickScale};
+use crate::model::{Failure, Nanos, Overhead, Process, Profile, Series, Split, WallAnchor};
+
+/// Keeps what outlives its thread, and builds profiles.
+#[derive(Debug, Default)]
+pub(crate) struct Aggregator {
+    /// Paths of threads that have ended.
+    ended: HashMap<PathId, Merged>,
+    threads: Threads,
+    windows: Windows,
+}
+
+/// What other stages contribute to a profile.
+#[derive(Debug, Default)]
+pub(crate) struct Context {
+    pub(crate) started: WallAnchor,
+    pub(crate) process: Process,
+    pub(crate) sightings: ThreadSightings,
+    pub(crate) resources: Vec<Series>,
+    pub(crate) failures: Vec<Failure>,
+    /// The layer's cost of a span and of one more activation, in nanoseconds.
+    pub(crate) span_ns: f64,
+    pub(crate) activation_ns: f64,
+}
+
+impl Aggregator {
+    /// Takes over the statistics of threads that have ended.
+    pub(crate) fn take_ended(&mut self, threads: Vec<ThreadSnapshot>, scale: TickScale) {
+        for thread in threads {
+            for node in &thread.nodes {
+                self.ended.entry(node.path).or_default().add(node, &thread);
+            }
+            self.threads.take_ended(&thread, scale);
+        }
+    }
+
+    /// Notes how many operations each path has seen by now, for throughput.
+    pub(crate) fn tick(&mut self, at: Nanos, calls: &mut HashMap<PathId, u64>) {
+        self.add_ended_calls(calls);
+        self.windows.tick(at, calls);
+    }
+
+    /// Forgets everything, for a reset.
+    pub(crate) fn reset(&mut self) {
+        *self = Aggregator::default();
+    }
+
+    fn add_ended_calls(&self, calls: &mut HashMap<PathId, u64>) {
+        for (path, merged) in &self.ended {
+            *calls.entry(*path).or_default() += merged.calls();
+        }
+    }
+
+    /// Builds the profile of this moment.
+    pub(crate) fn profile(&self, snapshot: &CaptureSnapshot, context: Context) -> Profile {
+        let scale = snapshot.scale;
+        let mut paths = self.ended.clone();
+        for thread in &snapshot.threads {
+            for node in &thread.nodes {
+                paths.entry(node.path).or_default().add(node, thread);
+            }
+            merge::add_frames(&mut paths, thread, snapshot.now);
+        }
+        for open in &snapshot.open {
+            paths.entry(open.path).or_default().add_open(open);
+        }
+        for (&path, &on_cpu) in &context.sightings.on_cpu {
+            if let Some(merged) = paths.get_mut(&path) {
+                merged.on_cpu = Some(on_cpu);
+            }
+        }
+        let wall = scale.length(snapshot.now.saturating_sub(snapshot.began));
+        let costs = tree::Costs {
+            span_ns: context.span_ns,
+            activation_ns: context.activation_ns,
+        };
+        let mut built = tree::build(&paths, snapshot, costs);
+        let calls = paths
+            .iter()
+            .map(|(&path, merged)| (path, merged.calls()))
+            .collect();
+        let throughput = self
+            .windows
+            .finish(wall, &calls, &snapshot.paths, &mut built.sites);
+
+        let async_sites = tree::async_sites(&built.sites);
+        let threads = self.threads.rows(
+            snapshot,
+            &async_sites,
+            &context.sightings.cpu,
+            &mut built.sites,
+        );
+        let busy = threads.iter().map(|thread| thread.busy).sum();
+        let thread_time: Nanos = threads.iter().map(|thread| thread.observed).sum();
+        let mut losses = snapshot.losses.clone();
+        losses.outliers = built
+            .sites
+            .iter()
+            .map(|site| site.stats.activation.outliers)
+            .sum();
+        losses.failures = context.failures;
+        let total = Nanos(
+            (built.spans as f64 * costs.span_ns + built.polls as f64 * costs.activation_ns) as u64,
+        );
+        Profile {
+            wall,
+            started: context.started,
+            process: context.process,
+            split: Split {
+                thread_time,
+                busy,
+                uncovered: thread_time.saturating_sub(busy),
+                waiting: tree::waiting(&built.sites),
+            },
+            overhead: Overhead {
+                span_ns: costs.span_ns,
+                activation_ns: costs.activation_ns,
+                total,
+                share_of_cpu: context
+                    .sightings
+                    .process_cpu
+                    .filter(|cpu| cpu.0 > 0)
+                    .map(|cpu| total.share_of(cpu)),
+                background_cpu: context.sightings.background_cpu,
+                memory_bytes: snapshot.memory_bytes,
+            },
+            sites: built.sites,
+            paths: built.paths,
+            threads,
+            resources: context.resources,
+            throughput,
+            losses,
+        }
+    }
+}

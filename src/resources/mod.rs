@@ -1,14 +1,46 @@
 //! Resource readings on one thread of their own: the process, the system, and what the program adds.
+//!
+//! | series | Linux | elsewhere |
+//! |---|---|---|
+//! | `process.cpu`, `process.cpu_one_core`, `process.ctx_switches_*`, `process.major_faults` | `getrusage` | Unix: `getrusage`; else CPU from sysinfo |
+//! | `process.rss`, `process.virtual`, `process.disk_*`, `process.open_files` | `/proc` | sysinfo |
+//! | `process.threads`, thread states, thread CPU time | `/proc` | absent |
+//! | `system.net_*` | `/proc` | sysinfo |
+//! | `system.cpu`, `system.memory_*`, `system.swap_used`, `system.load1` | sysinfo | sysinfo |
+//!
+//! Where sysinfo has a number that `/proc` gives as well, the reason for `/proc` stands at the reader.
+
+mod callback;
+mod linux;
+mod network;
+mod process;
+mod rounds;
+mod sampler;
+mod series;
+#[cfg(feature = "sysinfo")]
+mod system;
+#[cfg(test)]
+mod tests;
+mod threads;
+mod usage;
 
 use std::error::Error;
+use std::time::Duration;
 
 use crate::model::Unit;
+
+pub(crate) use callback::Callback;
+pub(crate) use sampler::{Observed, Sampler, SamplerSettings};
+
+/// The shortest time over which a rate is formed. Counters move in steps of up to a few milliseconds; over less time than
+/// this one step would look like a peak.
+const RATE_WINDOW: Duration = Duration::from_millis(20);
 
 /// Something that can be read at intervals: a queue's depth, a pool's size, a device's memory.
 ///
 /// Called on the thread `cortex-sample`. A source that fails is reported once, in
 /// [`Losses::failures`](crate::Losses::failures), and asked again at the next interval; one that panics is not asked
-/// again. The other sources go on in either case.
+/// again. The other sources go on in either case. They wait for one that is slow.
 pub trait ResourceSource: Send + 'static {
     /// Returns a short, stable name for error messages.
     fn name(&self) -> &str;
@@ -25,9 +57,48 @@ pub struct Readings {
 
 impl Readings {
     /// Adds a reading of the series `name`, such as `"queue.depth"`. A value that is not finite is left out.
+    ///
+    /// A series belongs to the source and the unit of its first reading; readings under its name that come from
+    /// another source or in another unit are refused and reported once.
     pub fn record(&mut self, name: &str, unit: Unit, value: f64) {
         if value.is_finite() {
             self.values.push((name.to_owned(), unit, value));
         }
     }
+
+    /// Adds the reading if there is one.
+    fn record_some(&mut self, name: &str, unit: Unit, value: Option<f64>) {
+        if let Some(value) = value {
+            self.record(name, unit, value);
+        }
+    }
+
+    /// Adds what a counter grew by in a second, if both of its readings are there and it did not step back.
+    fn record_rate(
+        &mut self,
+        name: &str,
+        unit: Unit,
+        before: Option<u64>,
+        now: Option<u64>,
+        elapsed: Duration,
+    ) {
+        let grown = now
+            .zip(before)
+            .and_then(|(now, before)| now.checked_sub(before));
+        self.record_some(
+            name,
+            unit,
+            grown.map(|grown| grown as f64 / elapsed.as_secs_f64()),
+        );
+    }
+}
+
+/// Returns the sources that read this process and this machine.
+pub(crate) fn standard_sources() -> Vec<Box<dyn ResourceSource>> {
+    vec![
+        Box::new(process::ProcessSource::default()),
+        #[cfg(feature = "sysinfo")]
+        Box::new(system::SystemSource::default()),
+        Box::new(network::NetworkSource::default()),
+    ]
 }

@@ -1,0 +1,323 @@
+//! What the thread `cortex-sample` does: asks the sources at every interval, looks at the threads in between.
+
+use std::any::Any;
+use std::error::Error;
+use std::fmt::Write as _;
+use std::hash::{BuildHasher, RandomState};
+use std::panic::{self, AssertUnwindSafe};
+use std::time::{Duration, Instant};
+
+use super::sampler::{Observed, Order, SamplerSettings, Shared};
+use super::series::{MAX_SERIES, Refusal, SeriesTable};
+use super::threads::{StateProbe, TaskReader, ThreadBook};
+use super::{Readings, ResourceSource};
+use crate::clock::Clock;
+use crate::model::{Failure, Nanos, Sample, ThreadTop};
+
+/// The mean time between two looks at the threads. A site needs 20 looks before a rule speaks of it, which takes 0.2 s
+/// this way; ten times as many would cost several per cent of a core.
+const TICK: Duration = Duration::from_millis(10);
+
+/// The longest time between two looks, kept while no thread is inside a span or where looking is slow.
+const MAX_TICK: Duration = Duration::from_millis(40);
+
+/// The sampler rests at least this many times as long as the look before took, up to [`MAX_TICK`].
+const REST: u32 = 200;
+
+/// The shortest interval at which sources are asked.
+const MIN_INTERVAL: Duration = Duration::from_millis(10);
+
+/// The longest interval; a year from now no longer fits into every clock.
+const MAX_INTERVAL: Duration = Duration::from_secs(24 * 3600);
+
+/// What was seen so far.
+#[derive(Debug)]
+pub(super) struct Store {
+    series: SeriesTable,
+    threads: ThreadBook,
+    failures: Vec<Failure>,
+    has_refused: bool,
+    /// The time of the last reading. A manual clock may step back, series may not.
+    last_at: Nanos,
+}
+
+impl Store {
+    pub(super) fn start() -> Store {
+        Store {
+            series: SeriesTable::default(),
+            threads: ThreadBook::start(),
+            failures: Vec::new(),
+            has_refused: false,
+            last_at: Nanos::ZERO,
+        }
+    }
+
+    pub(super) fn observed(&mut self) -> Observed {
+        Observed {
+            series: self.series.to_vec(),
+            sightings: self.threads.sightings(),
+            failures: self.failures.clone(),
+        }
+    }
+
+    pub(super) fn reset(&mut self) {
+        self.series.clear();
+        self.threads.reset();
+        self.last_at = Nanos::ZERO;
+    }
+
+    /// Adds a failure, unless this source is known to have failed in the same way.
+    pub(super) fn fail(&mut self, failure: Failure) {
+        if !self.failures.contains(&failure) {
+            self.failures.push(failure);
+        }
+    }
+
+    /// Adds the readings of one source and returns those that became part of a series.
+    fn record<'a>(&mut self, owner: usize, slot: &'a mut Slot, now: Nanos) -> Vec<Sample<'a>> {
+        let at = now.max(self.last_at);
+        self.last_at = at;
+        let mut samples = Vec::with_capacity(slot.readings.values.len());
+        for (name, unit, value) in &slot.readings.values {
+            let sample = Sample::new(name, *unit, at, *value);
+            match self.series.record(owner, sample) {
+                Ok(()) => samples.push(sample),
+                Err(Refusal::Taken) if !slot.was_refused => {
+                    slot.was_refused = true;
+                    self.fail(Failure::new(
+                        slot.name.clone(),
+                        format!("the series {name:?} is another source's or has another unit; choose another name"),
+                    ));
+                }
+                Err(Refusal::TooMany) if !self.has_refused => {
+                    self.has_refused = true;
+                    self.fail(Failure::new(
+                        slot.name.clone(),
+                        format!("there are {MAX_SERIES} series already; {name:?} and all further ones are left out"),
+                    ));
+                }
+                Err(_) => {}
+            }
+        }
+        samples
+    }
+}
+
+/// A source and what came of it.
+struct Slot {
+    name: String,
+    /// Absent after a panic.
+    source: Option<Box<dyn ResourceSource>>,
+    readings: Readings,
+    has_failed: bool,
+    /// Whether it was told that a series is not its own.
+    was_refused: bool,
+}
+
+impl Slot {
+    fn new(number: usize, source: Box<dyn ResourceSource>) -> Slot {
+        let name = panic::catch_unwind(AssertUnwindSafe(|| source.name().to_owned()));
+        Slot {
+            name: name.unwrap_or_else(|_| format!("source {number}")),
+            source: Some(source),
+            readings: Readings::default(),
+            has_failed: false,
+            was_refused: false,
+        }
+    }
+
+    /// Asks the source; returns what is to be reported about it.
+    fn ask(&mut self) -> Option<Failure> {
+        self.readings.values.clear();
+        let mut source = self.source.take()?;
+        let readings = &mut self.readings;
+        let outcome = panic::catch_unwind(AssertUnwindSafe(|| source.sample(readings)));
+        let message = match outcome {
+            Ok(result) => {
+                self.source = Some(source);
+                let error = result.err().filter(|_| !self.has_failed)?;
+                with_causes(error.as_ref())
+            }
+            Err(payload) => {
+                // Half of a round is no round.
+                self.readings.values.clear();
+                // What panicked once may panic again when it is dropped.
+                let _ = panic::catch_unwind(AssertUnwindSafe(|| drop(source)));
+                format!("panicked and is not asked again: {}", text_of(&*payload))
+            }
+        };
+        self.has_failed = true;
+        Some(Failure::new(self.name.clone(), message))
+    }
+}
+
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        // Writing to a string cannot fail.
+        let _ = write!(text, ": {cause}");
+        next = cause.source();
+    }
+    text
+}
+
+fn text_of(payload: &(dyn Any + Send)) -> &str {
+    payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
+}
+
+/// The state of the thread.
+pub(super) struct Rounds<'s> {
+    shared: &'s Shared,
+    clock: Clock,
+    slots: Vec<Slot>,
+    deliver: Box<dyn FnMut(&[Sample<'_>]) + Send>,
+    looks: Option<Looks>,
+}
+
+impl Rounds<'_> {
+    /// Works until told to stop.
+    pub(super) fn run(shared: &Shared, settings: SamplerSettings) {
+        (settings.on_thread_start)();
+        let slots = (1..).zip(settings.sources);
+        let mut rounds = Rounds {
+            shared,
+            clock: settings.clock,
+            slots: slots
+                .map(|(number, source)| Slot::new(number, source))
+                .collect(),
+            deliver: settings.deliver,
+            looks: TaskReader::open().map(|tasks| Looks::new(tasks, settings.tops)),
+        };
+        if let Some(looks) = &rounds.looks {
+            shared.store().threads.read_with(looks.tasks.clone());
+        }
+
+        let interval = settings.interval.clamp(MIN_INTERVAL, MAX_INTERVAL);
+        let mut next_round = Instant::now();
+        loop {
+            let next_look = rounds.looks.as_ref().map(|looks| looks.next);
+            let order = shared.rest(next_look.map_or(next_round, |look| look.min(next_round)));
+            match order {
+                Order::Stop => return,
+                Order::Sample(ticket) => {
+                    rounds.sample();
+                    shared.answer(ticket);
+                }
+                Order::Continue => {}
+            }
+            let now = Instant::now();
+            if now >= next_round {
+                if order == Order::Continue {
+                    rounds.sample();
+                }
+                next_round += interval;
+                // Rounds that a slow source made late are left out, not made up for.
+                let done = Instant::now();
+                if next_round <= done {
+                    next_round = done + interval;
+                }
+            }
+            if let Some(looks) = &mut rounds.looks
+                && now >= looks.next
+            {
+                looks.take(shared);
+            }
+        }
+    }
+
+    /// Takes one round of readings.
+    fn sample(&mut self) {
+        if let Some(looks) = &mut self.looks {
+            looks.list();
+            let mut store = self.shared.store();
+            store.threads.read_cpu(&looks.tops_now);
+            store.threads.read_all_cpu();
+        }
+        for (owner, slot) in self.slots.iter_mut().enumerate() {
+            if !self.shared.asking(Some(slot.name.clone())) {
+                break;
+            }
+            let failure = slot.ask();
+            self.shared.asking(None);
+            let now = self.clock.now();
+            let mut store = self.shared.store();
+            if let Some(failure) = failure {
+                store.fail(failure);
+            }
+            let samples = store.record(owner, slot, now);
+            drop(store);
+            if !samples.is_empty() {
+                (self.deliver)(&samples);
+            }
+        }
+    }
+}
+
+/// Looks at the threads between the rounds.
+struct Looks {
+    tasks: TaskReader,
+    tops: Box<dyn FnMut(&mut Vec<ThreadTop>) + Send>,
+    probe: StateProbe,
+    tops_now: Vec<ThreadTop>,
+    tops_after: Vec<ThreadTop>,
+    next: Instant,
+    pause: Duration,
+    random: RandomState,
+    taken: u64,
+}
+
+impl Looks {
+    fn new(tasks: TaskReader, tops: Box<dyn FnMut(&mut Vec<ThreadTop>) + Send>) -> Looks {
+        Looks {
+            tasks,
+            tops,
+            probe: StateProbe::default(),
+            tops_now: Vec::new(),
+            tops_after: Vec::new(),
+            next: Instant::now(),
+            pause: TICK,
+            random: RandomState::new(),
+            taken: 0,
+        }
+    }
+
+    fn list(&mut self) {
+        self.tops_now.clear();
+        (self.tops)(&mut self.tops_now);
+    }
+
+    /// Counts which threads run, and says when to look again.
+    fn take(&mut self, shared: &Shared) {
+        let begun = Instant::now();
+        self.list();
+        let inside = self.probe.read(&mut self.tasks, &self.tops_now);
+        self.tops_after.clear();
+        if inside {
+            // A thread that has moved on meanwhile was not seen where it is now, nor where it was.
+            (self.tops)(&mut self.tops_after);
+        }
+        let mut store = shared.store();
+        store.threads.read_cpu(&self.tops_now);
+        let states = self.probe.confirmed(&self.tops_after);
+        store.threads.count_states(states);
+        drop(store);
+
+        let wanted = if inside { TICK } else { self.pause * 2 };
+        self.pause = wanted
+            .max(begun.elapsed().saturating_mul(REST))
+            .min(MAX_TICK);
+        self.next = begun + self.jittered(self.pause);
+    }
+
+    /// Varies a pause by up to a quarter: in step with a timer of the program, every look would find the same thing.
+    fn jittered(&mut self, pause: Duration) -> Duration {
+        self.taken += 1;
+        let [part, ..] = self.random.hash_one(self.taken).to_le_bytes();
+        pause * 3 / 4 + pause * u32::from(part) / 512
+    }
+}

@@ -1,10 +1,14 @@
 //! Where the results go. A sink computes no statistic, so all outputs agree.
 
+mod chrome;
+
 use std::error::Error;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub(crate) use self::chrome::ChromeSink;
 
 use crate::model::{Diagnosis, EventRecord, Profile, Sample, SpanRecord};
 

@@ -13,4 +13,4 @@ pub use capture::{CortexLayer, Overflow};
 pub use clock::ManualClock;
 pub use model::*;
 pub use resources::{Readings, ResourceSource};
-pub use sink::{Sink, SinkError, Wants};
+pub use sink::{JsonSink, Sink, SinkError, TextOptions, TextSink, Wants, report_json, report_text};

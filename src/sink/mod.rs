@@ -1,6 +1,7 @@
 //! Where the results go. A sink computes no statistic, so all outputs agree.
 
 mod chrome;
+mod report;
 
 use std::error::Error;
 use std::fmt;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub(crate) use self::chrome::ChromeSink;
+pub use report::{JsonSink, TextOptions, TextSink, report_json, report_text};
 
 use crate::model::{Diagnosis, EventRecord, Profile, Sample, SpanRecord};
 

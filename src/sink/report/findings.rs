@@ -1,0 +1,147 @@
+//! What the diagnosis found, the most worthwhile first.
+
+use std::collections::BTreeSet;
+
+use super::number::{counted, evidence, significant};
+use super::page::{Line, Page, Role};
+use super::visible::{columns, cut, visible, wrap};
+use crate::model::{Confidence, Diagnosis, Finding, Gain, Severity};
+
+/// The width of the word in front of a finding's details.
+const LABEL: usize = 13;
+
+pub(super) fn print(diagnosis: &Diagnosis, page: &mut Page) {
+    if diagnosis.findings.is_empty() {
+        if !diagnosis.checked.is_empty() {
+            page.section("FINDINGS", "");
+            let fine = counted(diagnosis.checked.len() as u64, "rule");
+            page.push(Line::new().text(format!(
+                "  None; {fine} looked: {}",
+                diagnosis.checked.join(", ")
+            )));
+        }
+        return;
+    }
+    page.section(
+        "FINDINGS",
+        "the most worthwhile first; gain is for the whole program",
+    );
+    // The same rule may fire for many sites; the change in Rust is worth reading once.
+    let mut shown = BTreeSet::new();
+    for (at, finding) in diagnosis.findings.iter().enumerate() {
+        if at > 0 {
+            page.blank();
+        }
+        let with_example = shown.insert(finding.rule);
+        print_one(at + 1, finding, with_example, page);
+    }
+    if !diagnosis.checked.is_empty() {
+        page.blank();
+        let text = format!("Looked and found nothing: {}", diagnosis.checked.join(", "));
+        page.paragraph(Role::Dim, "  ", 2, &text);
+    }
+}
+
+fn print_one(rank: usize, finding: &Finding, with_example: bool, page: &mut Page) {
+    let (severity, place) = match finding.severity {
+        Severity::Info => ("INFO", 0),
+        Severity::Low => ("LOW", 1),
+        Severity::Medium => ("MEDIUM", 2),
+        Severity::High => ("HIGH", 3),
+        Severity::Critical => ("CRITICAL", 4),
+    };
+    let symbol = page.glyphs.severities[place];
+    let rule = format!("  {} {}", finding.rule, finding.name);
+    let lead = format!("{rank:>2}. {symbol} {severity}  ");
+    let room = page.width.saturating_sub(columns(&lead) + columns(&rule));
+    let site = visible(&finding.site);
+    page.push(
+        Line::new()
+            .text(format!("{rank:>2}. "))
+            .with(
+                Role::Severity(finding.severity),
+                format!("{symbol} {severity}"),
+            )
+            .text("  ")
+            .with(Role::Strong, cut(&site, room, page.glyphs.ellipsis))
+            .with(Role::Dim, rule),
+    );
+    page.paragraph(Role::Plain, "", 4, &visible(&finding.message));
+    if let Some(gain) = gain(finding.gain) {
+        detail(page, "Gain", Role::Strong, &gain);
+    }
+    if !finding.recommendation.is_empty() {
+        detail(
+            page,
+            "Change",
+            Role::Plain,
+            &visible(&finding.recommendation),
+        );
+    }
+    if let Some(location) = &finding.location {
+        detail(page, "Where", Role::Plain, &visible(location));
+    }
+    let numbers: Vec<String> = finding
+        .evidence
+        .iter()
+        .map(|(name, &value)| evidence(name, value))
+        .collect();
+    let sure = match finding.confidence {
+        Confidence::Low => "low confidence",
+        Confidence::Medium => "medium confidence",
+        Confidence::High => "high confidence",
+    };
+    let text = if numbers.is_empty() {
+        sure.to_owned()
+    } else {
+        format!("{} ({sure})", numbers.join(", "))
+    };
+    detail(page, "Evidence", Role::Dim, &visible(&text));
+    if with_example && !finding.example.is_empty() {
+        example(page, finding.example);
+    }
+}
+
+fn detail(page: &mut Page, label: &str, role: Role, text: &str) {
+    page.paragraph(role, &format!("    {label}"), LABEL, text);
+}
+
+fn gain(gain: Gain) -> Option<String> {
+    let parts: Vec<String> = [
+        ("at least", gain.low),
+        ("likely", gain.likely),
+        ("at most", gain.bound),
+    ]
+    .into_iter()
+    .filter_map(|(words, factor)| {
+        let factor = factor.filter(|factor| factor.is_finite())?;
+        Some(format!("{words} {}x", significant_factor(factor)))
+    })
+    .collect();
+    (!parts.is_empty()).then(|| format!("{} as fast", parts.join(", ")))
+}
+
+/// A factor keeps its decimals: `2.00x`, where a count would be `2`.
+fn significant_factor(factor: f64) -> String {
+    if (0.995..99.95).contains(&factor) {
+        let decimals = if factor < 9.995 { 2 } else { 1 };
+        format!("{factor:.decimals$}")
+    } else {
+        significant(factor)
+    }
+}
+
+fn example(page: &mut Page, code: &str) {
+    const INDENT: usize = 6;
+    for line in code.lines() {
+        let code = visible(line);
+        let own = code.len() - code.trim_start_matches(' ').len();
+        let indent = INDENT + own;
+        let width = page.width.saturating_sub(indent + 4).max(20);
+        for (at, piece) in wrap(&code, width).into_iter().enumerate() {
+            let further = if at == 0 { 0 } else { 4 };
+            let lead = " ".repeat(indent + further);
+            page.push(Line::new().text(lead).with(Role::Dim, piece));
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! What is missing from the report, and what making it cost.
+
+use super::number::{bytes, counted, percent, time};
+use super::page::{Page, Role};
+use super::visible::visible;
+use crate::model::{Losses, Overhead, Profile};
+
+pub(super) fn print(profile: &Profile, page: &mut Page) {
+    let losses = lines(&profile.losses);
+    page.section("LOSSES AND COST", "");
+    if losses.is_empty() {
+        page.paragraph(Role::Plain, "  ", 2, "Nothing was lost.");
+    }
+    for line in losses {
+        page.paragraph(Role::Strong, "  ", 2, &line);
+    }
+    page.paragraph(Role::Plain, "  ", 2, &cost(&profile.overhead));
+}
+
+/// Returns one sentence for each loss that happened.
+fn lines(losses: &Losses) -> Vec<String> {
+    let counts = [
+        (
+            losses.dropped_spans,
+            "span record",
+            "dropped from the event stream because its buffer was full; the numbers above count them",
+        ),
+        (
+            losses.dropped_events,
+            "event",
+            "dropped from the event stream because its buffer was full",
+        ),
+        (losses.cut_strings, "field value", "cut at the length limit"),
+        (
+            losses.folded_activations,
+            "activation",
+            "counted under (other) or a recursion, beyond the limits of the call tree",
+        ),
+        (
+            losses.untracked_spans,
+            "span",
+            "beyond the limit of open spans: without latency, otherwise counted",
+        ),
+        (
+            losses.unknown_spans,
+            "activation",
+            "of spans that were created before the layer was there: not counted",
+        ),
+        (
+            losses.unbalanced_exits,
+            "exit",
+            "without an enter on its thread: ignored",
+        ),
+        (
+            losses.out_of_order_exits,
+            "span guard",
+            "dropped in another order than taken: self time there is approximate",
+        ),
+        (
+            losses.nested_enters,
+            "enter",
+            "of a span that its thread was inside of already: part of the outer one",
+        ),
+        (
+            losses.clock_steps,
+            "activation",
+            "ended before it began, as the clock stepped back: counted as zero",
+        ),
+        (
+            losses.teardown,
+            "callback",
+            "on a thread that was shutting down: not counted",
+        ),
+        (
+            losses.outliers,
+            "duration",
+            "beyond the histogram's range: only its maximum is exact",
+        ),
+        (
+            losses.open_spans,
+            "span",
+            "still open at the end: counted up to then",
+        ),
+    ];
+    let counted = counts
+        .into_iter()
+        .filter(|(number, _, _)| *number > 0)
+        .map(|(number, noun, what)| format!("{} {what}.", counted(number, noun)));
+    let failures = losses.failures.iter().map(|failure| {
+        format!(
+            "{} failed: {}",
+            visible(&failure.name),
+            visible(&failure.message)
+        )
+    });
+    counted.chain(failures).collect()
+}
+
+fn cost(overhead: &Overhead) -> String {
+    let mut text = format!(
+        "The layer cost {} a span and {} a further activation: {} in all",
+        time(overhead.span_ns),
+        time(overhead.activation_ns),
+        overhead.total
+    );
+    if let Some(share) = overhead.share_of_cpu {
+        text.push_str(&format!(", {} of the CPU time", percent(share)));
+    }
+    if let Some(background) = overhead.background_cpu {
+        text.push_str(&format!("; its own threads used {background} of CPU"));
+    }
+    text.push_str(&format!(
+        "; {} of memory.",
+        bytes(overhead.memory_bytes as f64)
+    ));
+    text
+}

@@ -9,8 +9,14 @@ mod diagnose;
 mod resources;
 mod sink;
 
+mod pipeline;
+
 pub use capture::{CortexLayer, Overflow};
 pub use clock::ManualClock;
 pub use model::*;
+pub use pipeline::{
+    BuildError, CortexBuilder, CortexGuard, FinishError, FlushError, InitError, SinkFailure,
+    SinkFailureKind, Summary, TextReport, init,
+};
 pub use resources::{Readings, ResourceSource};
 pub use sink::{JsonSink, Sink, SinkError, TextOptions, TextSink, Wants, report_json, report_text};

@@ -12,13 +12,14 @@ use std::time::Duration;
 
 use super::activation::Found;
 use super::local::ThreadShared;
+use super::process::is_forked_child;
 use super::ring::Ring;
 use super::sites::{HELD, HeldFn, Registry};
 use super::span_state::{SpanState, Spilled};
 use super::{Limits, Overflow, lock};
 use crate::clock::Clock;
 use crate::model::{CaptureSnapshot, FrameSnapshot, OpenSnapshot, PathId};
-use crate::model::{Losses, ThreadSnapshot, ThreadTop};
+use crate::model::{Losses, Nanos, ThreadSnapshot, ThreadTop};
 
 /// Everything a capture is told when it starts.
 pub(crate) struct Settings {
@@ -56,7 +57,8 @@ pub(crate) struct Capture {
     ring_bytes: AtomicUsize,
     collector: OnceLock<Thread>,
     collector_sleeps: AtomicBool,
-    process: u32,
+    /// The last epoch before the end.
+    last_epoch: AtomicU32,
 }
 
 const CLOSED: u32 = u32::MAX;
@@ -121,7 +123,7 @@ impl Capture {
             ring_bytes: AtomicUsize::new(0),
             collector: OnceLock::new(),
             collector_sleeps: AtomicBool::new(false),
-            process: std::process::id(),
+            last_epoch: AtomicU32::new(0),
         }
     }
 
@@ -141,14 +143,20 @@ impl Capture {
         self.epoch.load(Relaxed) == CLOSED
     }
 
-    /// Whether this is a forked child: it has the memory of the capture, but none of its threads.
-    pub(crate) fn is_forked(&self) -> bool {
-        std::process::id() != self.process
-    }
-
     /// Ends the capture: from now on the layer does nothing.
     pub(crate) fn close(&self) {
-        self.epoch.store(CLOSED, SeqCst);
+        let epoch = self.epoch.swap(CLOSED, SeqCst);
+        if epoch != CLOSED {
+            self.last_epoch.store(epoch, SeqCst);
+        }
+    }
+
+    /// Returns the epoch that statistics must belong to in order to count.
+    fn statistics_epoch(&self) -> u32 {
+        match self.epoch.load(SeqCst) {
+            CLOSED => self.last_epoch.load(SeqCst),
+            epoch => epoch,
+        }
     }
 
     /// Starts all statistics anew. Each thread follows at its next callback; until then it counts as empty.
@@ -199,6 +207,9 @@ impl Capture {
 
     /// Finds the state of a span in the table of another thread, or among those that fit into none.
     pub(super) fn find(&self, id: u64) -> Option<Found> {
+        if is_forked_child() {
+            return None;
+        }
         if let Some(state) = self.spilled.get(id) {
             return Some(Found::Spilled(state));
         }
@@ -233,9 +244,22 @@ impl Capture {
         }
     }
 
+    /// Wakes the collector in any case, so that it sees what was asked of it before it sleeps again.
+    pub(crate) fn call_collector(&self) {
+        if let Some(collector) = self.collector.get() {
+            collector.unpark();
+        }
+    }
+
+    /// Returns the time since the start or the last reset.
+    pub(crate) fn elapsed(&self) -> Nanos {
+        let ticks = self.clock.tick().saturating_sub(self.began());
+        self.clock.scale().length(ticks)
+    }
+
     /// Waits a little for room in a ring; returns whether waiting makes sense.
     pub(super) fn wait_for_room(&self) -> bool {
-        if self.overflow != Overflow::Block || self.is_closed() || self.is_forked() {
+        if self.overflow != Overflow::Block || self.is_closed() || is_forked_child() {
             return false;
         }
         std::thread::sleep(ROOM_WAIT);
@@ -324,7 +348,7 @@ impl Capture {
     }
 
     fn thread_snapshot(&self, shared: &ThreadShared) -> ThreadSnapshot {
-        let current = shared.epoch.load(Acquire) == self.epoch.load(Relaxed) || self.is_closed();
+        let current = shared.epoch.load(Acquire) == self.statistics_epoch();
         let began = self.began();
         let nodes = lock(&shared.nodes);
         let depth = shared.depth.load(Acquire);
@@ -386,7 +410,7 @@ impl Capture {
 
     /// Adds up how many operations each path has seen, for throughput.
     pub(crate) fn calls(&self, calls: &mut HashMap<PathId, u64>) {
-        let epoch = self.epoch.load(Relaxed);
+        let epoch = self.statistics_epoch();
         for shared in self.threads() {
             if shared.epoch.load(Acquire) != epoch {
                 continue;

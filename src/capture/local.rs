@@ -13,6 +13,7 @@ use tracing_core::Metadata;
 use super::capture::Capture;
 use super::lock;
 use super::node::{Node, Tree};
+use super::process::is_forked_child;
 use super::ring::{Producer, Ring};
 use super::sites::SiteState;
 use super::span_state::{OWN, SpanState};
@@ -242,13 +243,11 @@ pub(crate) fn suppress_on_this_thread() {
 pub(super) fn with<R>(capture: &Capture, work: impl FnOnce(&mut Local) -> R) -> Option<R> {
     let outcome = LOCALS.try_with(|locals| {
         let mut locals = locals.try_borrow_mut().ok()?;
-        if let Some(local) = &mut locals.current
-            && local.capture == capture.id
-            && local.epoch == capture.epoch.load(Relaxed)
-        {
-            return Some(work(local));
+        let current = locals.current.as_ref();
+        if current.is_none_or(|local| !local.is_current(capture)) {
+            locals.select(capture)?;
         }
-        Some(work(locals.select(capture)?))
+        locals.current.as_mut().map(|local| work(local))
     });
     match outcome {
         Ok(result) => result,
@@ -274,8 +273,8 @@ pub(super) fn forget(capture: &Capture) {
 impl Locals {
     /// Makes the capture's part the current one, creating it or bringing it up to date.
     #[cold]
-    fn select(&mut self, capture: &Capture) -> Option<&mut Local> {
-        if SUPPRESSED.get() || capture.is_closed() {
+    fn select(&mut self, capture: &Capture) -> Option<()> {
+        if SUPPRESSED.get() || capture.is_closed() || is_forked_child() {
             return None;
         }
         if self
@@ -298,11 +297,16 @@ impl Locals {
         if local.epoch != epoch {
             local.start_epoch(capture, epoch);
         }
-        Some(local)
+        Some(())
     }
 }
 
 impl Local {
+    #[inline]
+    fn is_current(&self, capture: &Capture) -> bool {
+        self.capture == capture.id && self.epoch == capture.epoch.load(Relaxed)
+    }
+
     fn new(capture: &Capture) -> Local {
         let now = capture.clock.tick();
         let epoch = capture.epoch.load(Relaxed);

@@ -18,6 +18,7 @@
 //! | `unfinished` | what is open when the capture ends |
 //! | `visit` | field values |
 //! | `calibrate` | the layer's own cost |
+//! | `process` | exits and forks, as the C library tells of them |
 
 mod activation;
 mod calibrate;
@@ -30,6 +31,7 @@ mod layer;
 mod lifecycle;
 mod local;
 mod node;
+pub(crate) mod process;
 mod recorder;
 mod ring;
 mod sites;

@@ -1,0 +1,56 @@
+//! What the C library tells a process about its end and about forks. The only unsafe code of the crate.
+#![expect(
+    unsafe_code,
+    reason = "`atexit` and `pthread_atfork` have no safe counterpart; without the first `process::exit` loses the report, \
+              without the second a forked child could wait for threads that it does not have"
+)]
+
+use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+static FORKED: AtomicBool = AtomicBool::new(false);
+
+/// Whether this process was forked off one in which a capture ran: it has the capture's memory, but none of its
+/// threads, and its locks may be held by threads that do not exist here.
+#[inline]
+pub(crate) fn is_forked_child() -> bool {
+    FORKED.load(Relaxed)
+}
+
+/// Learns of forks from now on, and has `at_exit` called when the process exits by `std::process::exit` or by
+/// returning from `main`. Only the first call has an effect. Does nothing outside Unix.
+pub(crate) fn watch(at_exit: extern "C" fn()) {
+    static WATCHED: Once = Once::new();
+    WATCHED.call_once(|| watch_once(at_exit));
+}
+
+#[cfg(unix)]
+fn watch_once(at_exit: extern "C" fn()) {
+    use std::ffi::c_int;
+
+    type Callback = extern "C" fn();
+
+    unsafe extern "C" {
+        fn atexit(callback: Callback) -> c_int;
+        fn pthread_atfork(
+            prepare: Option<Callback>,
+            parent: Option<Callback>,
+            child: Option<Callback>,
+        ) -> c_int;
+    }
+
+    extern "C" fn in_child() {
+        FORKED.store(true, Relaxed);
+    }
+
+    // SAFETY: `atexit` takes a function that may be called once at any time until the process ends. `at_exit` is a
+    // plain function, which lives as long as the program, and does not unwind: its caller catches panics inside.
+    // Both functions return non-zero where no memory is left; then the process has no such hook, which is safe.
+    unsafe { atexit(at_exit) };
+    // SAFETY: `in_child` is called in a forked child, where only async-signal-safe work is allowed; it does nothing but
+    // store to an atomic.
+    unsafe { pthread_atfork(None, None, Some(in_child)) };
+}
+
+#[cfg(not(unix))]
+fn watch_once(_: extern "C" fn()) {}

@@ -1,0 +1,530 @@
+//! All settings of a capture, and where they are checked.
+
+use std::collections::VecDeque;
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tracing_core::Metadata;
+
+use super::collector::OwnedSample;
+use super::guard::CortexGuard;
+use super::outlets::{Outlet, Turn};
+use super::session::{Parts, Session};
+use super::{exits, lock};
+use crate::capture::{Capture, CortexLayer, HeldFn, Limits, Overflow, Settings, Streams};
+use crate::capture::{calibrate, suppress_on_this_thread};
+use crate::clock::{Clock, ManualClock};
+use crate::diagnose::Thresholds;
+use crate::model::{Process, Sample, Unit};
+use crate::resources::{self, Callback, ResourceSource, Sampler, SamplerSettings};
+use crate::sink::{ChromeSink, JsonSink, Sink, SinkError, TextSink, Wants};
+
+/// Where the text report goes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum TextReport {
+    /// Nowhere.
+    #[default]
+    Off,
+    /// Standard error, with colours if it is a terminal.
+    Stderr,
+    /// A file, which is replaced.
+    File(PathBuf),
+}
+
+impl From<&str> for TextReport {
+    fn from(path: &str) -> TextReport {
+        TextReport::File(path.into())
+    }
+}
+
+impl From<&Path> for TextReport {
+    fn from(path: &Path) -> TextReport {
+        TextReport::File(path.into())
+    }
+}
+
+impl From<PathBuf> for TextReport {
+    fn from(path: PathBuf) -> TextReport {
+        TextReport::File(path)
+    }
+}
+
+/// Settings of a capture. Nothing is written that was not asked for; [`init`](crate::init) asks for the report.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use tracing_cortex::{CortexLayer, TextReport};
+/// use tracing_subscriber::prelude::*;
+///
+/// let (cortex, guard) = CortexLayer::builder()
+///     .chrome("trace.json")
+///     .report_text(TextReport::Stderr)
+///     .report_json("report.json")
+///     .resources(Duration::from_millis(100))
+///     .build()?;
+/// tracing_subscriber::registry().with(cortex).init();
+/// # drop(guard);
+/// # Ok::<(), tracing_cortex::BuildError>(())
+/// ```
+#[must_use = "a builder does nothing until `build`"]
+pub struct CortexBuilder {
+    chrome: Option<PathBuf>,
+    text: TextReport,
+    json: Option<PathBuf>,
+    resources: Option<Duration>,
+    sinks: Vec<Box<dyn Sink>>,
+    sources: Vec<Box<dyn ResourceSource>>,
+    overflow: Overflow,
+    signals: bool,
+    limits: Limits,
+    held: Option<Box<HeldFn>>,
+    clock: Option<ManualClock>,
+    thresholds: Thresholds,
+    deadline: Duration,
+}
+
+impl CortexLayer {
+    /// Returns settings with which nothing is written.
+    pub fn builder() -> CortexBuilder {
+        CortexBuilder {
+            chrome: None,
+            text: TextReport::Off,
+            json: None,
+            resources: Some(DEFAULT_INTERVAL),
+            sinks: Vec::new(),
+            sources: Vec::new(),
+            overflow: Overflow::DropNewest,
+            signals: false,
+            limits: Limits {
+                max_record_bytes: 16 << 20,
+                max_tree_nodes: 16_384,
+                max_path_depth: 128,
+                max_field_bytes: 1024,
+                max_open_spans: 1 << 18,
+            },
+            held: None,
+            clock: None,
+            thresholds: Thresholds::default(),
+            deadline: Duration::from_secs(5),
+        }
+    }
+}
+
+const DEFAULT_INTERVAL: Duration = Duration::from_millis(250);
+const MIN_INTERVAL: Duration = Duration::from_millis(10);
+/// The smallest buffer that holds a record of usual size for each of a few threads.
+const MIN_RECORD_BYTES: usize = 64 << 10;
+/// Readings that wait for the sinks; at one round every 10 ms this is about half a minute.
+const MAX_WAITING_SAMPLES: usize = 1 << 16;
+
+impl CortexBuilder {
+    /// Takes settings from the environment, over those made before; a value that is not understood is reported on
+    /// standard error and the setting stays.
+    ///
+    /// | variable | values |
+    /// |---|---|
+    /// | `TRACING_CORTEX_CHROME` | a path, or `off` |
+    /// | `TRACING_CORTEX_REPORT` | `stderr`, `off`, or a path |
+    /// | `TRACING_CORTEX_JSON` | a path, or `off` |
+    /// | `TRACING_CORTEX_RESOURCES` | `off`, or an interval such as `250ms` or `1s` |
+    /// | `TRACING_CORTEX_OVERFLOW` | `drop` or `block` |
+    /// | `TRACING_CORTEX_SIGNALS` | `on` or `off` |
+    pub fn from_env(self) -> CortexBuilder {
+        super::environment::apply(self)
+    }
+
+    /// Writes a Chrome trace to a file while the program runs, for Perfetto, Catapult or speedscope.
+    pub fn chrome(mut self, path: impl Into<PathBuf>) -> CortexBuilder {
+        self.chrome = Some(path.into());
+        self
+    }
+
+    pub(super) fn no_chrome(mut self) -> CortexBuilder {
+        self.chrome = None;
+        self
+    }
+
+    /// Writes the text report at exit. Default: off.
+    pub fn report_text(mut self, to: impl Into<TextReport>) -> CortexBuilder {
+        self.text = to.into();
+        self
+    }
+
+    /// Writes the report as JSON at exit.
+    pub fn report_json(mut self, path: impl Into<PathBuf>) -> CortexBuilder {
+        self.json = Some(path.into());
+        self
+    }
+
+    pub(super) fn no_report_json(mut self) -> CortexBuilder {
+        self.json = None;
+        self
+    }
+
+    /// Reads process, system and your own sources at this interval; at least 10 ms. Default: 250 ms, at which a
+    /// program of a few seconds has enough readings and the reading costs well under a per cent.
+    pub fn resources(mut self, interval: Duration) -> CortexBuilder {
+        self.resources = Some(interval);
+        self
+    }
+
+    /// Reads no resources, starts no sampler thread, and cannot tell running from waiting.
+    pub fn no_resources(mut self) -> CortexBuilder {
+        self.resources = None;
+        self
+    }
+
+    /// Adds a destination.
+    pub fn sink(mut self, sink: impl Sink) -> CortexBuilder {
+        self.sinks.push(Box::new(sink));
+        self
+    }
+
+    /// Adds something to read at intervals.
+    pub fn source(mut self, source: impl ResourceSource) -> CortexBuilder {
+        self.sources.push(Box::new(source));
+        self
+    }
+
+    /// Adds a number to read at intervals; `None` where it cannot be had.
+    pub fn gauge(
+        mut self,
+        name: impl Into<String>,
+        unit: Unit,
+        read: impl FnMut() -> Option<f64> + Send + 'static,
+    ) -> CortexBuilder {
+        self.sources.push(Box::new(Callback::new(name, unit, read)));
+        self
+    }
+
+    /// Sets what happens to records that find the buffer full. Default: they are dropped and counted.
+    pub fn overflow(mut self, overflow: Overflow) -> CortexBuilder {
+        self.overflow = overflow;
+        self
+    }
+
+    /// Finishes the capture on SIGINT and SIGTERM, before the signal ends the process. Unix, feature `signals`.
+    ///
+    /// Replaces the default action of these signals. A program that handles them itself calls
+    /// [`finish`](CortexGuard::finish) in its own handler instead.
+    #[cfg(all(unix, feature = "signals"))]
+    pub fn flush_on_signals(mut self) -> CortexBuilder {
+        self.signals = true;
+        self
+    }
+
+    pub(super) fn set_signals(mut self, on: bool) -> CortexBuilder {
+        self.signals = on;
+        self
+    }
+
+    /// Says which callsites create spans that are stored and entered on every call.
+    ///
+    /// Most are recognised: a span whose activations have different spans around them. One with nothing around it
+    /// looks like an async task, unless this says otherwise. Asked once per callsite.
+    pub fn held(
+        mut self,
+        held: impl Fn(&Metadata<'static>) -> bool + Send + Sync + 'static,
+    ) -> CortexBuilder {
+        self.held = Some(Box::new(held));
+        self
+    }
+
+    /// Takes the time from a clock that a test moves.
+    pub fn manual_clock(mut self, clock: &ManualClock) -> CortexBuilder {
+        self.clock = Some(clock.clone());
+        self
+    }
+
+    /// Sets at which numbers the diagnosis speaks.
+    pub fn thresholds(mut self, thresholds: Thresholds) -> CortexBuilder {
+        self.thresholds = thresholds;
+        self
+    }
+
+    /// Sets how long the end of the capture may take at most. Default: 5 s, which a slow disk needs for the last of a
+    /// large trace and a user at a terminal still bears.
+    pub fn exit_deadline(mut self, deadline: Duration) -> CortexBuilder {
+        self.deadline = deadline;
+        self
+    }
+
+    /// Limits the memory for records on their way to the sinks, all threads together. Default: 16 MiB, at least
+    /// 64 KiB. What does not fit is treated as [`CortexBuilder::overflow`] says.
+    pub fn max_record_bytes(mut self, bytes: usize) -> CortexBuilder {
+        self.limits.max_record_bytes = bytes;
+        self
+    }
+
+    /// Limits the call tree. Default: 16,384 nodes, at least 1; beyond it, calls count as `(other)` under the same
+    /// parent. A node takes about 1.5 KiB for each thread that enters it.
+    pub fn max_tree_nodes(mut self, nodes: usize) -> CortexBuilder {
+        self.limits.max_tree_nodes = nodes;
+        self
+    }
+
+    /// Limits the steps of a call path. Default: 128, at least 1; deeper calls count for the nearest outer call of the
+    /// same site, so recursion folds.
+    pub fn max_path_depth(mut self, steps: u32) -> CortexBuilder {
+        self.limits.max_path_depth = steps;
+        self
+    }
+
+    /// Limits the length of one string value. Default: 1024 bytes, at most 65,535; the rest is cut off.
+    pub fn max_field_bytes(mut self, bytes: usize) -> CortexBuilder {
+        self.limits.max_field_bytes = bytes;
+        self
+    }
+
+    /// Limits the open spans that are tracked besides 128 per thread. Default: 262,144, about 50 MiB when full; beyond
+    /// it, activations still count but latency and fields do not.
+    pub fn max_open_spans(mut self, spans: usize) -> CortexBuilder {
+        self.limits.max_open_spans = spans;
+        self
+    }
+
+    /// Starts the capture.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`] if an output cannot be opened, a setting is out of range or the system gives no thread.
+    pub fn build(self) -> Result<(CortexLayer, CortexGuard), BuildError> {
+        self.check()?;
+        let clock = match self.clock {
+            Some(clock) => Clock::manual(clock),
+            None => Clock::start(),
+        };
+        let process = process();
+        let mut outlets = Vec::new();
+        if let Some(path) = self.chrome {
+            let sink = ChromeSink::create(path, &process, clock.anchor());
+            outlets.push(Outlet::new(Box::new(opened(sink)?), Turn::First));
+        }
+        let sinks = self.sinks.into_iter();
+        outlets.extend(sinks.map(|sink| Outlet::new(sink, Turn::First)));
+        if let Some(path) = self.json {
+            outlets.push(Outlet::new(
+                Box::new(opened(JsonSink::create(path))?),
+                Turn::Last,
+            ));
+        }
+        match self.text {
+            TextReport::Off => {}
+            TextReport::Stderr => {
+                outlets.push(Outlet::new(Box::new(TextSink::stderr()), Turn::Last));
+            }
+            TextReport::File(path) => {
+                outlets.push(Outlet::new(
+                    Box::new(opened(TextSink::file(path))?),
+                    Turn::Last,
+                ));
+            }
+        }
+        let wants = outlets
+            .iter()
+            .fold(Wants::PROFILE, |wants, outlet| wants.or(outlet.wants));
+        let streams = Streams {
+            spans: wants.spans,
+            events: wants.events,
+            fields: wants.fields,
+        };
+        let cost = calibrate(&clock, self.limits, streams);
+        let capture = Arc::new(Capture::new(Settings {
+            clock: clock.clone(),
+            limits: self.limits,
+            streams,
+            overflow: self.overflow,
+            held: self.held,
+        }));
+        let samples = Arc::new(Mutex::new(VecDeque::new()));
+        let sampler = match self.resources {
+            Some(interval) => {
+                let mut sources = resources::standard_sources();
+                sources.extend(self.sources);
+                let to_sinks = wants.samples.then(|| Arc::clone(&samples));
+                let settings = sampler_settings(interval, sources, clock, &capture, to_sinks);
+                Some(Sampler::start(settings).map_err(BuildError::Thread)?)
+            }
+            None => None,
+        };
+        let session = Session::start(Parts {
+            capture: Arc::clone(&capture),
+            outlets: outlets.into_iter().map(Arc::new).collect(),
+            samples,
+            sampler,
+            process,
+            cost,
+            thresholds: self.thresholds,
+            deadline: self.deadline,
+        })
+        .map_err(BuildError::Thread)?;
+        exits::register(&session);
+        #[cfg(all(unix, feature = "signals"))]
+        if self.signals {
+            exits::on_signals(&session).map_err(BuildError::Signals)?;
+        }
+        Ok((CortexLayer::new(capture), CortexGuard::new(session)))
+    }
+
+    fn check(&self) -> Result<(), BuildError> {
+        let limit = |setting, wrong: bool, accepted| match wrong {
+            true => Err(BuildError::OutOfRange { setting, accepted }),
+            false => Ok(()),
+        };
+        let interval = self.resources.unwrap_or(DEFAULT_INTERVAL);
+        limit(
+            "resources",
+            interval < MIN_INTERVAL,
+            "an interval of at least 10 ms",
+        )?;
+        limit(
+            "max_record_bytes",
+            self.limits.max_record_bytes < MIN_RECORD_BYTES,
+            "at least 65,536",
+        )?;
+        limit(
+            "max_tree_nodes",
+            !(1..=1 << 24).contains(&self.limits.max_tree_nodes),
+            "1 to 16,777,216",
+        )?;
+        limit(
+            "max_path_depth",
+            !(1..=1 << 16).contains(&self.limits.max_path_depth),
+            "1 to 65,536",
+        )?;
+        limit(
+            "max_field_bytes",
+            self.limits.max_field_bytes > usize::from(u16::MAX),
+            "at most 65,535",
+        )?;
+        limit(
+            "exit_deadline",
+            self.deadline.is_zero() || self.deadline > Duration::from_secs(3600),
+            "more than zero, at most an hour",
+        )
+    }
+}
+
+impl fmt::Debug for CortexBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CortexBuilder")
+            .field("chrome", &self.chrome)
+            .field("text", &self.text)
+            .field("json", &self.json)
+            .field("resources", &self.resources)
+            .field("overflow", &self.overflow)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+fn opened<T>(sink: Result<T, SinkError>) -> Result<T, BuildError> {
+    sink.map_err(BuildError::Output)
+}
+
+fn process() -> Process {
+    let executable = std::env::current_exe().ok();
+    let name = executable
+        .as_deref()
+        .and_then(Path::file_name)
+        .map(|name| name.to_string_lossy().into_owned());
+    let cores = std::thread::available_parallelism().ok();
+    let mut process = Process::default();
+    process.name = name;
+    process.pid = std::process::id();
+    process.cores = cores.and_then(|cores| u32::try_from(cores.get()).ok());
+    process
+}
+
+fn sampler_settings(
+    interval: Duration,
+    sources: Vec<Box<dyn ResourceSource>>,
+    clock: Clock,
+    capture: &Arc<Capture>,
+    to_sinks: Option<Arc<Mutex<VecDeque<OwnedSample>>>>,
+) -> SamplerSettings {
+    let capture = Arc::clone(capture);
+    let mut names: Vec<Arc<str>> = Vec::new();
+    let deliver = move |samples: &[Sample<'_>]| {
+        let Some(to_sinks) = &to_sinks else { return };
+        let mut waiting = lock(to_sinks);
+        for sample in samples {
+            if waiting.len() >= MAX_WAITING_SAMPLES {
+                // Sinks that are that far behind lose the oldest readings; the series in the profile keep them.
+                waiting.pop_front();
+            }
+            let known = names.iter().find(|name| ***name == *sample.series);
+            let series = known.cloned().unwrap_or_else(|| {
+                let name: Arc<str> = sample.series.into();
+                names.push(Arc::clone(&name));
+                name
+            });
+            waiting.push_back(OwnedSample {
+                series,
+                unit: sample.unit,
+                at: sample.at,
+                value: sample.value,
+            });
+        }
+    };
+    SamplerSettings {
+        interval,
+        sources,
+        clock,
+        tops: Box::new(move |tops| capture.tops(tops)),
+        deliver: Box::new(deliver),
+        on_thread_start: Box::new(suppress_on_this_thread),
+    }
+}
+
+/// Why a capture could not start.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// An output could not be opened.
+    Output(SinkError),
+    /// A setting is out of range.
+    OutOfRange {
+        /// The builder's method.
+        setting: &'static str,
+        /// What it takes.
+        accepted: &'static str,
+    },
+    /// The system gave no thread.
+    Thread(io::Error),
+    /// The signal handlers could not be installed.
+    Signals(io::Error),
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BuildError::Output(error) => error.fmt(f),
+            BuildError::OutOfRange { setting, accepted } => {
+                write!(f, "{setting} is out of range; it takes {accepted}")
+            }
+            BuildError::Thread(_) => write!(
+                f,
+                "cannot start a thread for the capture; raise the limit of threads for this process"
+            ),
+            BuildError::Signals(_) => write!(
+                f,
+                "cannot handle SIGINT and SIGTERM; leave out flush_on_signals and finish the capture yourself"
+            ),
+        }
+    }
+}
+
+impl Error for BuildError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            BuildError::Output(error) => error.source(),
+            BuildError::OutOfRange { .. } => None,
+            BuildError::Thread(error) | BuildError::Signals(error) => Some(error),
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Settings from `TRACING_CORTEX_*`.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::time::Duration;
+
+use super::builder::{CortexBuilder, TextReport};
+use crate::capture::Overflow;
+
+/// Applies every variable that is set.
+pub(super) fn apply(builder: CortexBuilder) -> CortexBuilder {
+    apply_from(
+        builder,
+        |name| std::env::var_os(name),
+        |warning| {
+            // Nothing is left to do where even standard error cannot be written.
+            let _ = writeln!(std::io::stderr(), "tracing-cortex: {warning}");
+        },
+    )
+}
+
+fn apply_from(
+    mut builder: CortexBuilder,
+    variable: impl Fn(&str) -> Option<OsString>,
+    mut warn: impl FnMut(String),
+) -> CortexBuilder {
+    let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
+    if let Some(value) = variable("TRACING_CORTEX_CHROME") {
+        builder = match value.to_str() {
+            Some("off") => builder.no_chrome(),
+            _ => builder.chrome(value),
+        };
+    }
+    if let Some(value) = variable("TRACING_CORTEX_REPORT") {
+        builder = builder.report_text(match value.to_str() {
+            Some("stderr") => TextReport::Stderr,
+            Some("off") => TextReport::Off,
+            _ => TextReport::File(value.into()),
+        });
+    }
+    if let Some(value) = variable("TRACING_CORTEX_JSON") {
+        builder = match value.to_str() {
+            Some("off") => builder.no_report_json(),
+            _ => builder.report_json(value),
+        };
+    }
+    let mut wrong = |name: &str, value: &OsString, accepted: &str| {
+        warn(format!(
+            "{name}={value:?} is not understood and is ignored; it takes {accepted}"
+        ));
+    };
+    let name = "TRACING_CORTEX_RESOURCES";
+    if let Some(value) = variable(name) {
+        match value.to_str() {
+            Some("off") => builder = builder.no_resources(),
+            text => match text.and_then(interval) {
+                Some(interval) => builder = builder.resources(interval),
+                None => wrong(
+                    name,
+                    &value,
+                    "off, or an interval from 10ms up, such as 250ms or 1s",
+                ),
+            },
+        }
+    }
+    let name = "TRACING_CORTEX_OVERFLOW";
+    if let Some(value) = variable(name) {
+        match value.to_str() {
+            Some("drop") => builder = builder.overflow(Overflow::DropNewest),
+            Some("block") => builder = builder.overflow(Overflow::Block),
+            _ => wrong(name, &value, "drop or block"),
+        }
+    }
+    let name = "TRACING_CORTEX_SIGNALS";
+    if let Some(value) = variable(name) {
+        match value.to_str() {
+            Some("on") => builder = builder.set_signals(true),
+            Some("off") => builder = builder.set_signals(false),
+            _ => wrong(name, &value, "on or off"),
+        }
+    }
+    builder
+}
+
+/// Reads `250ms` or `2s`.
+fn interval(text: &str) -> Option<Duration> {
+    let interval = match text.strip_suffix("ms") {
+        Some(number) => Duration::from_millis(number.trim().parse().ok()?),
+        None => {
+            let seconds: f64 = text.strip_suffix('s')?.trim().parse().ok()?;
+            Duration::try_from_secs_f64(seconds).ok()?
+        }
+    };
+    (interval >= Duration::from_millis(10)).then_some(interval)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capture::CortexLayer;
+
+    fn apply(name: &'static str, value: &str) -> (String, Vec<String>) {
+        let value = OsString::from(value);
+        let mut warnings = Vec::new();
+        let builder = apply_from(
+            CortexLayer::builder(),
+            |asked| (asked == name).then(|| value.clone()),
+            |warning| warnings.push(warning),
+        );
+        (format!("{builder:?}"), warnings)
+    }
+
+    #[test]
+    fn a_wrong_value_warns_with_name_and_accepted_values_and_changes_nothing() {
+        let default = format!("{:?}", CortexLayer::builder());
+        for (name, value, accepted) in [
+            ("TRACING_CORTEX_OVERFLOW", "wait", "drop or block"),
+            ("TRACING_CORTEX_RESOURCES", "soon", "250ms"),
+            ("TRACING_CORTEX_RESOURCES", "1ms", "10ms"),
+            ("TRACING_CORTEX_RESOURCES", "-1s", "250ms"),
+            ("TRACING_CORTEX_RESOURCES", "NaNs", "250ms"),
+            ("TRACING_CORTEX_SIGNALS", "yes", "on or off"),
+        ] {
+            let (builder, warnings) = apply(name, value);
+            assert_eq!(builder, default);
+            let [warning] = warnings.as_slice() else {
+                panic!("one warning for {name}={value}, got {warnings:?}")
+            };
+            assert!(
+                warning.contains(name) && warning.contains(accepted),
+                "{warning}"
+            );
+        }
+    }
+
+    #[test]
+    fn right_values_are_taken_without_a_warning() {
+        for (name, value, expected) in [
+            ("TRACING_CORTEX_OVERFLOW", "block", "overflow: Block"),
+            ("TRACING_CORTEX_RESOURCES", "1.5s", "Some(1.5s)"),
+            ("TRACING_CORTEX_RESOURCES", "off", "resources: None"),
+            ("TRACING_CORTEX_CHROME", "t.json", "Some(\"t.json\")"),
+            ("TRACING_CORTEX_REPORT", "stderr", "text: Stderr"),
+            ("TRACING_CORTEX_REPORT", "r.txt", "File(\"r.txt\")"),
+            ("TRACING_CORTEX_JSON", "r.json", "Some(\"r.json\")"),
+        ] {
+            let (builder, warnings) = apply(name, value);
+            assert!(builder.contains(expected), "{builder}");
+            assert!(warnings.is_empty(), "{warnings:?}");
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! Wiring: the only module that knows all the others and their order.
+//!
+//! ```text
+//!  app threads                     thread `cortex-collect`            whoever ends the capture
+//!  capture ── records (bounded) ──▶ drain ──▶ sinks.spans, events      close ▶ drain ▶ profile ▶ diagnose
+//!     └─ per-thread statistics ──────────────────────────────────────▶        ▶ sinks.finish, each on its own thread
+//!  `cortex-sample`: readings ─────▶ sinks.samples
+//! ```
+//!
+//! | file | holds |
+//! |---|---|
+//! | `builder` | settings, checked once in `build` |
+//! | `environment` | settings from `TRACING_CORTEX_*` |
+//! | `session` | what the threads of a capture share, and its end |
+//! | `collector` | the thread that feeds the sinks |
+//! | `outlets` | the sinks, kept apart from each other |
+//! | `guard` | what the program holds |
+//! | `exits` | the ways a process ends without dropping the guard |
+
+mod builder;
+mod collector;
+mod environment;
+mod exits;
+mod guard;
+mod init;
+mod outlets;
+mod session;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+pub use builder::{BuildError, CortexBuilder, TextReport};
+pub use guard::{CortexGuard, FinishError, FlushError, SinkFailure, SinkFailureKind, Summary};
+pub use init::{InitError, init};
+
+/// Locks; what these locks protect stays usable after a panic elsewhere.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,291 @@
+//! What the threads of one capture share, and how it ends.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::collector::{self, OwnedSample};
+use super::guard::{FinishError, FlushError, SinkFailure, SinkFailureKind, Summary};
+use super::lock;
+use super::outlets::{self, Outlet, Turn};
+use crate::aggregate::{Aggregator, Context};
+use crate::capture::process::is_forked_child;
+use crate::capture::{Batch, Capture, Cost, Drain};
+use crate::diagnose::{Thresholds, diagnose};
+use crate::model::{Failure, Process, Profile};
+use crate::resources::{Observed, Sampler};
+
+/// One capture: its threads, its sinks, its end.
+pub(super) struct Session {
+    pub(super) capture: Arc<Capture>,
+    pub(super) outlets: Vec<Arc<Outlet>>,
+    pub(super) aggregator: Mutex<Aggregator>,
+    pub(super) samples: Arc<Mutex<VecDeque<OwnedSample>>>,
+    pub(super) sampler: Option<Sampler>,
+    pub(super) process: Process,
+    pub(super) cost: Cost,
+    pub(super) thresholds: Thresholds,
+    pub(super) deadline: Duration,
+    pub(super) collector: Mutex<Option<JoinHandle<()>>>,
+    control: Mutex<Control>,
+    changed: Condvar,
+    outcome: OnceLock<Result<Summary, FinishError>>,
+}
+
+#[derive(Debug, Default)]
+struct Control {
+    stopping: bool,
+    collector_ended: bool,
+    finishing: bool,
+    flushes_asked: u64,
+    flushes_done: u64,
+}
+
+/// What a session is made of.
+pub(super) struct Parts {
+    pub(super) capture: Arc<Capture>,
+    pub(super) outlets: Vec<Arc<Outlet>>,
+    pub(super) samples: Arc<Mutex<VecDeque<OwnedSample>>>,
+    pub(super) sampler: Option<Sampler>,
+    pub(super) process: Process,
+    pub(super) cost: Cost,
+    pub(super) thresholds: Thresholds,
+    pub(super) deadline: Duration,
+}
+
+impl Session {
+    pub(super) fn start(parts: Parts) -> std::io::Result<Arc<Session>> {
+        let session = Arc::new(Session {
+            capture: parts.capture,
+            outlets: parts.outlets,
+            aggregator: Mutex::default(),
+            samples: parts.samples,
+            sampler: parts.sampler,
+            process: parts.process,
+            cost: parts.cost,
+            thresholds: parts.thresholds,
+            deadline: parts.deadline,
+            collector: Mutex::default(),
+            control: Mutex::default(),
+            changed: Condvar::new(),
+            outcome: OnceLock::new(),
+        });
+        let of_collector = Arc::clone(&session);
+        let collector = std::thread::Builder::new()
+            .name("cortex-collect".to_owned())
+            .spawn(move || {
+                collector::run(&of_collector);
+                of_collector.collector_ended();
+            })?;
+        *lock(&session.collector) = Some(collector);
+        Ok(session)
+    }
+
+    pub(super) fn deliver(&self, batch: &Batch<'_>) {
+        for outlet in &self.outlets {
+            outlet.deliver(batch);
+        }
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        lock(&self.control).stopping
+    }
+
+    /// Returns the newest flush that somebody waits for.
+    pub(super) fn flush_asked(&self) -> Option<u64> {
+        let control = lock(&self.control);
+        (control.flushes_asked > control.flushes_done).then_some(control.flushes_asked)
+    }
+
+    pub(super) fn flushed(&self, ticket: u64) {
+        lock(&self.control).flushes_done = ticket;
+        self.changed.notify_all();
+    }
+
+    fn collector_ended(&self) {
+        lock(&self.control).collector_ended = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits until `done` holds or the time is over; returns whether it holds.
+    fn wait(&self, until: Instant, done: impl Fn(&Control) -> bool) -> bool {
+        let mut control = lock(&self.control);
+        while !done(&control) {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            control = match self.changed.wait_timeout(control, left) {
+                Ok((control, _)) => control,
+                Err(poisoned) => poisoned.into_inner().0,
+            };
+        }
+        true
+    }
+
+    pub(super) fn flush(&self, timeout: Duration) -> Result<(), FlushError> {
+        if is_forked_child() || self.capture.is_closed() {
+            return Err(FlushError::Ended);
+        }
+        let until = Instant::now() + timeout;
+        let ticket = {
+            let mut control = lock(&self.control);
+            control.flushes_asked += 1;
+            control.flushes_asked
+        };
+        self.capture.call_collector();
+        if !self.wait(until, |control| control.flushes_done >= ticket) {
+            return Err(FlushError::Timeout(timeout));
+        }
+        let failures: Vec<_> = self.failures();
+        if failures.is_empty() {
+            Ok(())
+        } else {
+            Err(FlushError::Sinks(failures))
+        }
+    }
+
+    fn failures(&self) -> Vec<SinkFailure> {
+        self.outlets
+            .iter()
+            .filter_map(|outlet| outlet.failure())
+            .collect()
+    }
+
+    pub(super) fn reset(&self) {
+        if is_forked_child() {
+            return;
+        }
+        let mut aggregator = lock(&self.aggregator);
+        self.capture.reset();
+        aggregator.reset();
+        if let Some(sampler) = &self.sampler {
+            sampler.reset();
+        }
+    }
+
+    pub(super) fn profile(&self) -> Profile {
+        if is_forked_child() {
+            return Profile::default();
+        }
+        let observed = self.sampler.as_ref().map(Sampler::observed);
+        self.build_profile(observed.unwrap_or_default(), self.failures())
+    }
+
+    fn build_profile(&self, observed: Observed, failures: Vec<SinkFailure>) -> Profile {
+        let failed = failures
+            .iter()
+            .map(|failure| Failure::new(&failure.sink, failure.to_string()));
+        let context = Context {
+            started: self.capture.clock().anchor(),
+            process: self.process.clone(),
+            sightings: observed.sightings,
+            resources: observed.series,
+            failures: observed.failures.into_iter().chain(failed).collect(),
+            span_ns: self.cost.span_ns,
+            activation_ns: self.cost.activation_ns,
+        };
+        // Held while the threads are read, so that none of them is taken over in between and counted twice or never.
+        let aggregator = lock(&self.aggregator);
+        aggregator.profile(&self.capture.snapshot(), context)
+    }
+
+    /// Ends the capture and delivers the results; the second caller gets what the first got.
+    pub(super) fn finish(&self) -> Result<Summary, FinishError> {
+        if is_forked_child() {
+            return Err(FinishError::forked());
+        }
+        let until = Instant::now() + self.deadline;
+        {
+            let mut control = lock(&self.control);
+            if control.finishing {
+                drop(control);
+                self.wait(until, |_| self.outcome.get().is_some());
+                let known = self.outcome.get().cloned();
+                return known.unwrap_or_else(|| Err(FinishError::unfinished(self.deadline)));
+            }
+            control.finishing = true;
+        }
+        let outcome = self.finish_once(until);
+        let outcome = self.outcome.get_or_init(|| outcome).clone();
+        self.changed.notify_all();
+        outcome
+    }
+
+    /// Ends the capture without delivering anything.
+    pub(super) fn discard(&self) {
+        {
+            let mut control = lock(&self.control);
+            control.finishing = true;
+            control.stopping = true;
+        }
+        self.capture.close();
+        self.capture.call_collector();
+        if let Some(sampler) = &self.sampler {
+            sampler.stop(STOP_WAIT);
+        }
+        let nothing = Summary::new(Arc::default(), Arc::default());
+        let _ = self.outcome.set(Ok(nothing));
+    }
+
+    fn finish_once(&self, until: Instant) -> Result<Summary, FinishError> {
+        if let Some(sampler) = &self.sampler {
+            sampler.sample_now();
+        }
+        self.capture.close();
+        let observed = self.sampler.as_ref().map(Sampler::observed);
+        lock(&self.control).stopping = true;
+        self.capture.call_collector();
+        // Half of the time for the collector; the sinks need the other half.
+        let half = Instant::now() + until.saturating_duration_since(Instant::now()) / 2;
+        let ended = self.wait(half, |control| control.collector_ended);
+        if ended && let Some(collector) = lock(&self.collector).take() {
+            // It has said that it is done; joining frees its stack before the process goes on.
+            let _ = collector.join();
+        }
+        // If it has not ended, a sink hangs in it. The others still get what is left.
+        Drain::default().run(&self.capture, |batch| self.deliver(batch));
+        collector::deliver_samples(self);
+        self.capture.unfinished(|batch| self.deliver(batch));
+
+        let mut failures = self.failures();
+        let profile = self.build_profile(observed.unwrap_or_default(), failures.clone());
+        let diagnosis = Arc::new(diagnose(&profile, &self.thresholds));
+        let mut profile = Arc::new(profile);
+        let first = outlets::finish(&self.outlets, Turn::First, &profile, &diagnosis, until);
+        let new: Vec<_> = first
+            .into_iter()
+            .filter(|failure| failures.iter().all(|known| known.sink != failure.sink))
+            .collect();
+        if !new.is_empty() {
+            let losses = &mut Arc::make_mut(&mut profile).losses;
+            let described = new
+                .iter()
+                .map(|failure| Failure::new(&failure.sink, failure.to_string()));
+            losses.failures.extend(described);
+        }
+        failures.extend(new);
+        let last = outlets::finish(&self.outlets, Turn::Last, &profile, &diagnosis, until);
+        failures.extend(last);
+        if let Some(sampler) = &self.sampler {
+            // A source that hangs must not keep the program from ending.
+            sampler.stop(until.saturating_duration_since(Instant::now()).min(STOP_WAIT));
+        }
+        if !ended {
+            failures.push(SinkFailure::new(
+                "cortex-collect",
+                SinkFailureKind::Late(self.deadline / 2),
+            ));
+        }
+        let summary = Summary::new(profile, diagnosis);
+        if failures.is_empty() {
+            Ok(summary)
+        } else {
+            Err(FinishError::new(failures, summary))
+        }
+    }
+}
+
+/// How long the end waits for the sampler, which has nothing left to deliver.
+const STOP_WAIT: Duration = Duration::from_millis(100);

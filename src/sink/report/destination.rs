@@ -100,3 +100,79 @@ impl Destination {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(folder: &Path) -> Vec<OsString> {
+        let entries = fs::read_dir(folder).unwrap();
+        entries.map(|entry| entry.unwrap().file_name()).collect()
+    }
+
+    #[test]
+    fn a_file_appears_only_when_it_is_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out.json");
+        fs::write(&path, "old").unwrap();
+        let destination = Destination::create(&path).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "old");
+        destination.write(b"new").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "new");
+        assert_eq!(files(folder.path()), ["out.json"]);
+    }
+
+    #[test]
+    fn a_bad_path_is_an_early_error_that_names_it() {
+        let folder = tempfile::tempdir().unwrap();
+        for path in [
+            folder.path().join("missing/out.json"),
+            folder.path().to_owned(),
+            PathBuf::from(""),
+        ] {
+            match Destination::create(&path) {
+                Err(SinkError::File { path: named, .. }) => assert_eq!(named, path),
+                other => panic!("{path:?} gave {other:?}"),
+            }
+        }
+        assert!(files(folder.path()).is_empty());
+    }
+
+    #[test]
+    fn a_folder_that_vanishes_is_a_late_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let destination = Destination::create(&folder.path().join("out.json")).unwrap();
+        drop(folder);
+        assert!(matches!(
+            destination.write(b"x"),
+            Err(SinkError::File { .. })
+        ));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_symbolic_link_keeps_pointing_at_the_file_that_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("file"), folder.path().join("link"));
+        fs::write(&file, "old").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        Destination::create(&link).unwrap().write(b"new").unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read_to_string(&file).unwrap(), "new");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_full_disk_is_an_error() {
+        let destination = Destination::create(Path::new("/dev/full")).unwrap();
+        match destination.write(b"x") {
+            Err(SinkError::File { path, source }) => {
+                assert_eq!(path, Path::new("/dev/full"));
+                assert_eq!(source.kind(), io::ErrorKind::StorageFull);
+            }
+            other => panic!("{other:?}"),
+        }
+        let null = Destination::create(Path::new("/dev/null")).unwrap();
+        null.write(b"x").unwrap();
+    }
+}

@@ -7,6 +7,9 @@ use super::page::{Line, Page, Role};
 use super::visible::{columns, cut, visible, wrap};
 use crate::model::{Confidence, Diagnosis, Finding, Gain, Severity};
 
+/// Findings that are written out.
+const TOP: usize = 12;
+
 /// The width of the word in front of a finding's details.
 const LABEL: usize = 13;
 
@@ -28,12 +31,22 @@ pub(super) fn print(diagnosis: &Diagnosis, page: &mut Page) {
     );
     // The same rule may fire for many sites; the change in Rust is worth reading once.
     let mut shown = BTreeSet::new();
-    for (at, finding) in diagnosis.findings.iter().enumerate() {
+    let findings = &diagnosis.findings;
+    for (at, finding) in findings.iter().take(TOP).enumerate() {
         if at > 0 {
             page.blank();
         }
         let with_example = shown.insert(finding.rule);
         print_one(at + 1, finding, with_example, page);
+    }
+    let more = findings.len().saturating_sub(TOP) as u64;
+    if more > 0 {
+        page.blank();
+        let text = format!(
+            "  and {}; the JSON report has them",
+            counted(more, "more finding")
+        );
+        page.push(Line::new().text(text));
     }
     if !diagnosis.checked.is_empty() {
         page.blank();
@@ -91,12 +104,10 @@ fn print_one(rank: usize, finding: &Finding, with_example: bool, page: &mut Page
         Confidence::Medium => "medium confidence",
         Confidence::High => "high confidence",
     };
-    let text = if numbers.is_empty() {
-        sure.to_owned()
-    } else {
-        format!("{} ({sure})", numbers.join(", "))
-    };
-    detail(page, "Evidence", Role::Dim, &visible(&text));
+    if !numbers.is_empty() {
+        let text = format!("{} ({sure})", numbers.join(", "));
+        detail(page, "Evidence", Role::Dim, &visible(&text));
+    }
     if with_example && !finding.example.is_empty() {
         example(page, finding.example);
     }

@@ -43,8 +43,10 @@ pub fn report_json(
     diagnosis: &Diagnosis,
     mut out: impl Write,
 ) -> io::Result<()> {
-    serde_json::to_writer(&mut out, &Document::new(profile, diagnosis))?;
-    out.write_all(b"\n")
+    // In one piece, because serde_json writes a few bytes at a time and `out` may be a bare file.
+    let mut line = serde_json::to_vec(&Document::new(profile, diagnosis))?;
+    line.push(b'\n');
+    out.write_all(&line)
 }
 
 /// Writes the report for programs when the capture ends.

@@ -97,6 +97,9 @@ fn lines(losses: &Losses) -> Vec<String> {
 }
 
 fn cost(overhead: &Overhead) -> String {
+    if overhead.span_ns <= 0.0 {
+        return "The layer's own cost was not measured.".to_owned();
+    }
     let mut text = format!(
         "The layer cost {} a span and {} a further activation: {} in all",
         time(overhead.span_ns),

@@ -109,6 +109,9 @@ impl TextOptions {
     }
 }
 
+/// On a terminal the end of a long report is what one sees, so from this many lines on it repeats the headline.
+const LONG: usize = 40;
+
 /// Returns the report that is written at exit, for a profile taken at any time.
 ///
 /// Whatever the program's span names contain, no control character of theirs is in it.
@@ -125,6 +128,10 @@ pub fn report_text(profile: &Profile, diagnosis: &Diagnosis, options: &TextOptio
     threads::print(profile, &mut page);
     resources::print(profile, &mut page);
     losses::print(profile, &mut page);
+    if page.lines() > LONG && !diagnosis.headline.is_empty() {
+        page.blank();
+        page.paragraph(Role::Strong, "", 0, &visible::visible(&diagnosis.headline));
+    }
     page.finish()
 }
 

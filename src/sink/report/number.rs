@@ -109,8 +109,10 @@ pub(super) fn time(ns: f64) -> String {
     }
 }
 
+type Print = fn(f64) -> String;
+
 /// The ends of an evidence number's name that say its unit, and how such a number is printed.
-const SUFFIXES: [(&str, fn(f64) -> String); 10] = [
+const SUFFIXES: [(&str, Print); 10] = [
     ("_ns", time),
     ("_us", |value| time(value * 1e3)),
     ("_ms", |value| time(value * 1e6)),
@@ -125,6 +127,9 @@ const SUFFIXES: [(&str, fn(f64) -> String); 10] = [
 
 /// Returns an evidence number with its name: `self_ms = 1500` becomes `self 1.50 s`.
 pub(super) fn evidence(name: &str, value: f64) -> String {
+    if !value.is_finite() {
+        return format!("{} unknown", name.replace('_', " "));
+    }
     if name == "share" || name.ends_with("_share") {
         return format!("{} {}", name.replace('_', " "), percent(value));
     }

@@ -71,7 +71,7 @@ const UNICODE: Glyphs = Glyphs {
     parts: ['█', '▓', '▒', '░', '=', '+', '·'],
     spark: &['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'],
     branches: ["├ ", "└ ", "│ ", "  "],
-    severities: ["i", "○", "●", "▲", "‼"],
+    severities: ["i", "○", "●", "▲", "!!"],
 };
 
 const ASCII: Glyphs = Glyphs {
@@ -165,11 +165,12 @@ impl Page {
     pub(super) fn section(&mut self, title: &str, caption: &str) {
         self.blank();
         let line = Line::new().with(Role::Title, title);
-        self.push(if caption.is_empty() {
-            line
+        if columns(title) + 2 + columns(caption) <= self.width {
+            self.push(line.with(Role::Dim, format!("  {caption}")));
         } else {
-            line.with(Role::Dim, format!("  {caption}"))
-        });
+            self.push(line);
+            self.paragraph(Role::Dim, "", 0, caption);
+        }
     }
 
     /// Writes text in as many lines as it takes, all but the first indented by `hang` columns.
@@ -183,6 +184,11 @@ impl Page {
             };
             self.push(Line::new().with(Role::Plain, lead).with(role, line));
         }
+    }
+
+    /// Returns how many lines there are so far.
+    pub(super) fn lines(&self) -> usize {
+        self.out.lines().count()
     }
 
     pub(super) fn finish(self) -> String {

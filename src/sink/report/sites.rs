@@ -21,29 +21,38 @@ const FIRST_FACTOR: u64 = 10;
 /// Below this no first call is worth a note.
 const FIRST_AT_LEAST: Nanos = Nanos(1_000_000);
 
-/// Returns the name of each site; where sites share a name, with the target, or else the place in the source.
+/// Returns the name of each site; where sites share a name, with as much of the target as tells them apart, or else with
+/// the place in the source.
 pub(super) fn labels(profile: &Profile) -> Vec<String> {
-    let mut names: HashMap<&str, Vec<&Site>> = HashMap::new();
+    // Counts rather than comparisons: a program may have ten thousand sites of one name.
+    let mut by_name: HashMap<&str, u64> = HashMap::new();
+    let mut by_segment: HashMap<(&str, &str), u64> = HashMap::new();
+    let mut by_target: HashMap<(&str, &str), u64> = HashMap::new();
     for row in &profile.sites {
-        names.entry(row.site.name).or_default().push(&row.site);
+        let Site { name, target, .. } = *row.site;
+        *by_name.entry(name).or_default() += 1;
+        *by_segment.entry((name, last_segment(target))).or_default() += 1;
+        *by_target.entry((name, target)).or_default() += 1;
     }
     let label = |site: &Site| {
-        let same = names.get(site.name).map_or(&[][..], Vec::as_slice);
-        let name = visible(site.name);
-        if same.len() < 2 {
-            return name.into_owned();
-        }
-        let target_is_shared = same
-            .iter()
-            .filter(|other| other.target == site.target)
-            .count()
-            > 1;
-        match site.location() {
-            Some(location) if target_is_shared => format!("{name} ({})", visible(&location)),
-            _ => format!("{name} ({})", visible(site.target)),
+        let (name, target) = (visible(site.name), visible(site.target));
+        let segment = last_segment(site.target);
+        if by_name.get(site.name) == Some(&1) {
+            name.into_owned()
+        } else if by_segment.get(&(site.name, segment)) == Some(&1) {
+            format!("{}::{name}", visible(segment))
+        } else if by_target.get(&(site.name, site.target)) == Some(&1) {
+            format!("{target}::{name}")
+        } else {
+            let place = site.location().unwrap_or_else(|| site.target.to_owned());
+            format!("{name} ({})", visible(&place))
         }
     };
     profile.sites.iter().map(|row| label(&row.site)).collect()
+}
+
+fn last_segment(target: &str) -> &str {
+    target.rsplit("::").next().unwrap_or(target)
 }
 
 pub(super) fn print(profile: &Profile, whole: &Whole, page: &mut Page) {
@@ -60,11 +69,15 @@ pub(super) fn print(profile: &Profile, whole: &Whole, page: &mut Page) {
     );
     let mut titles = vec!["site", "calls"];
     if errors {
-        titles.push("errors");
+        titles.push("err");
     }
-    titles.extend(["self", "self %", "busy", "p50", "p95", "p99", "max"]);
+    titles.extend(["self", "self %", "busy"]);
     if asynchronous {
-        titles.extend(["idle", "polls"]);
+        titles.push("idle");
+    }
+    titles.extend(["p50", "p95", "p99", "max"]);
+    if asynchronous {
+        titles.push("polls");
     }
     let mut table = Table::new(&titles);
     let labels = labels(profile);
@@ -74,10 +87,10 @@ pub(super) fn print(profile: &Profile, whole: &Whole, page: &mut Page) {
     let dropped = table.print(page);
     if !dropped.is_empty() {
         let text = format!(
-            "no room for {}; the JSON report has them",
+            "No room for {}; the JSON report has them.",
             dropped.join(", ")
         );
-        page.push(Line::new().with(Role::Dim, text));
+        page.paragraph(Role::Dim, "", 0, &text);
     }
     let others = &profile.sites[rows.len()..];
     if !others.is_empty() {
@@ -113,6 +126,12 @@ fn cells(
     cells.push((Role::Strong, stats.self_time.to_string()));
     cells.push((Role::Strong, percent(whole.share(stats.self_time))));
     cells.push((Role::Plain, stats.busy.to_string()));
+    if asynchronous {
+        let idle = stats
+            .idle
+            .map_or_else(|| "-".to_owned(), |idle| idle.to_string());
+        cells.push((Role::Plain, idle));
+    }
     let calls = stats.operations();
     for value in [
         calls.quantiles.p50,
@@ -128,10 +147,6 @@ fn cells(
         cells.push((Role::Plain, text));
     }
     if asynchronous {
-        let idle = stats
-            .idle
-            .map_or_else(|| "-".to_owned(), |idle| idle.to_string());
-        cells.push((Role::Plain, idle));
         let polls = if stats.is_async() {
             count(stats.activations)
         } else {

@@ -74,7 +74,12 @@ pub(super) fn print(profile: &Profile, whole: &Whole, page: &mut Page) {
     let shares = shares(&parts, whole.time);
     bar(&parts, page);
     legend(&parts, &shares, page);
-    by_state(profile, whole, page);
+    let uncovered = parts
+        .iter()
+        .zip(&shares)
+        .find(|(part, _)| part.glyph == UNCOVERED)
+        .map_or(0, |(_, &share)| share);
+    by_state(profile, whole, uncovered, page);
 }
 
 fn by_site(profile: &Profile, whole: &Whole) -> Vec<Part> {
@@ -121,22 +126,22 @@ fn by_site(profile: &Profile, whole: &Whole) -> Vec<Part> {
 
 /// Returns the parts' shares in tenths of a per cent, which add up to exactly 100 %.
 ///
-/// Each is rounded for itself, so that it reads the same in the tables; the last part that is no single site, or else
-/// the largest, takes what rounding leaves.
+/// Each is rounded for itself, so that it reads the same in the tables; what rounding leaves goes to the part that is
+/// no single site and was rounded the furthest to the other side, or else to the largest.
 fn shares(parts: &[Part], whole: Nanos) -> Vec<u64> {
     let mut shares: Vec<u64> = parts
         .iter()
         .map(|part| (part.time.share_of(whole) * 1000.0).round() as u64)
         .collect();
-    let named = |at: &usize| parts[*at].glyph < OTHER_SITES;
+    let left = 1000 - shares.iter().map(|&share| share as i64).sum::<i64>();
+    let exact = |at: usize| parts[at].time.share_of(whole) * 1000.0;
+    let could_take = |at: usize| (exact(at) - shares[at] as f64) * left as f64;
     let takes_rest = (0..parts.len())
-        .filter(|at| !named(at))
-        .max_by_key(|&at| parts[at].time)
-        .filter(|&at| shares[at] > parts.len() as u64)
+        .filter(|&at| parts[at].glyph >= OTHER_SITES && shares[at] as i64 + left >= 0)
+        .max_by(|&one, &other| could_take(one).total_cmp(&could_take(other)))
         .or_else(|| (0..parts.len()).max_by_key(|&at| parts[at].time));
     if let Some(at) = takes_rest {
-        let others: u64 = shares.iter().sum::<u64>() - shares[at];
-        shares[at] = 1000_u64.saturating_sub(others);
+        shares[at] = shares[at].saturating_add_signed(left);
     }
     shares
 }
@@ -183,28 +188,24 @@ fn legend(parts: &[Part], shares: &[u64], page: &mut Page) {
 }
 
 /// The same time, by what the threads did. Only known where the sampler saw enough.
-fn by_state(profile: &Profile, whole: &Whole, page: &mut Page) {
+fn by_state(profile: &Profile, whole: &Whole, uncovered: u64, page: &mut Page) {
     let Some(waiting) = profile.split.waiting else {
         return;
     };
     let inside = whole.time.saturating_sub(profile.split.uncovered);
     let waiting = waiting.min(inside);
-    let part = |label: &str, time| Part {
-        glyph: UNCOVERED,
-        label: label.to_owned(),
-        time,
-    };
-    let parts = [
-        part("on a CPU", inside.saturating_sub(waiting)),
-        part("waiting (sampled)", waiting),
-        part("outside of spans", profile.split.uncovered),
+    let tenths = |time: Nanos| (whole.share(time) * 1000.0).round() as u64;
+    let waiting = tenths(waiting);
+    let running = 1000_u64.saturating_sub(waiting + uncovered);
+    let mut texts = vec![
+        format!("on a CPU {}", permille(running)),
+        format!("waiting {}", permille(waiting)),
     ];
-    let texts: Vec<String> = parts
-        .iter()
-        .zip(shares(&parts, whole.time))
-        .map(|(part, share)| format!("{} {}", part.label, permille(share)))
-        .collect();
-    page.paragraph(Role::Plain, "  ", 2, &texts.join(", "));
+    if uncovered > 0 {
+        texts.push(format!("not covered {}", permille(uncovered)));
+    }
+    let text = format!("Of that time, by samples: {}.", texts.join(", "));
+    page.paragraph(Role::Plain, "  ", 2, &text);
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use super::visible::{columns, cut};
 const GAP: usize = 2;
 
 /// What the first column keeps, if it needs as much, before the last column is dropped.
-const MIN_NAME: usize = 18;
+const MIN_NAME: usize = 16;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Align {

@@ -91,3 +91,61 @@ fn write_stderr(text: &[u8]) -> io::Result<()> {
     stderr.write_all(text)?;
     stderr.flush()
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::fs::File;
+    use std::process::{Command, Stdio, exit};
+
+    use super::*;
+
+    const AS_CHILD: &str = "CORTEX_TEST_REPORT_CHILD";
+
+    #[test]
+    fn a_stderr_that_cannot_be_written_is_an_error_and_no_panic() {
+        if std::env::var_os(AS_CHILD).is_some() {
+            let written = TextSink::stderr().finish(
+                &Profile::default(),
+                &Diagnosis::default(),
+                Duration::from_secs(1),
+            );
+            exit(match written {
+                Err(SinkError::Stderr(_)) => 42,
+                Ok(()) => 43,
+                Err(_) => 44,
+            });
+        }
+        let child = |stderr: Stdio| {
+            let name = "sink::report::text::tests::a_stderr_that_cannot_be_written_is_an_error_and_no_panic";
+            let status = Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", name, "--nocapture"])
+                .env(AS_CHILD, "1")
+                .stdout(Stdio::null())
+                .stderr(stderr)
+                .status();
+            status.unwrap().code()
+        };
+        let (reader, broken_pipe) = std::io::pipe().unwrap();
+        drop(reader);
+        assert_eq!(child(broken_pipe.into()), Some(42));
+        // A descriptor that is not open for writing gives EBADF, as a closed one does.
+        assert_eq!(child(File::open("/dev/null").unwrap().into()), Some(42));
+        assert_eq!(child(Stdio::null()), Some(43));
+    }
+
+    #[test]
+    fn a_file_gets_the_report_without_colour() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("report.txt");
+        let mut sink = TextSink::file(&path).unwrap();
+        assert!(!path.exists());
+        let (profile, diagnosis) = (Profile::default(), Diagnosis::default());
+        sink.finish(&profile, &diagnosis, Duration::from_secs(1))
+            .unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(
+            text,
+            report_text(&profile, &diagnosis, &TextOptions::default())
+        );
+    }
+}

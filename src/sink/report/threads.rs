@@ -68,7 +68,10 @@ fn threads(rows: &[ThreadStats], page: &mut Page) {
 
 fn throughput(profile: &Profile, page: &mut Page) {
     let throughput = &profile.throughput;
-    page.section("THROUGHPUT", "calls of spans that have none around them");
+    page.section(
+        "THROUGHPUT",
+        "calls of root spans, which have nothing around them",
+    );
     let total: u64 = throughput.per_window.iter().sum();
     let text = format!(
         "{} /s, {} in all, per {}: ",

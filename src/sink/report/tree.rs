@@ -1,11 +1,14 @@
 //! The call tree of the heaviest paths.
 
+use std::collections::HashMap;
+
 use super::number::{count, counted, percent};
 use super::page::{Line, Page, Role};
+use super::sites::labels;
 use super::split::Whole;
 use super::table::Table;
 use super::visible::visible;
-use crate::model::{Nanos, PathStats, Profile};
+use crate::model::{Nanos, PathStats, Profile, SiteId};
 
 /// Lines of the tree.
 const LINES: usize = 30;
@@ -32,6 +35,12 @@ pub(super) fn print(profile: &Profile, whole: &Whole, page: &mut Page) {
         titles.push("idle");
     }
     let mut table = Table::new(&titles);
+    let names: HashMap<SiteId, String> = profile
+        .sites
+        .iter()
+        .map(|row| row.site.id)
+        .zip(labels(profile))
+        .collect();
     let last = last_children(&profile.paths, &shown);
     // Paths come parent before child and depth first, so the open branches are a stack.
     let mut open: Vec<bool> = Vec::new();
@@ -44,14 +53,12 @@ pub(super) fn print(profile: &Profile, whole: &Whole, page: &mut Page) {
         open.truncate(path.depth as usize);
         open.resize(path.depth as usize, false);
         open.push(!last[at]);
+        let own = || visible(path.site.name).into_owned();
+        let name = names.get(&path.site.id).cloned().unwrap_or_else(own);
         let mut cells = vec![
             (
                 Role::Plain,
-                format!(
-                    "{}{}",
-                    branches(path.depth, &open, page),
-                    visible(path.site.name)
-                ),
+                format!("{}{}", branches(path.depth, &open, page), name),
             ),
             (Role::Plain, count(path.stats.calls)),
             (Role::Plain, path.stats.busy.to_string()),

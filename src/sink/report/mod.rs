@@ -17,6 +17,8 @@ mod tree;
 mod visible;
 
 #[cfg(test)]
+mod sample;
+#[cfg(test)]
 mod tests;
 
 use std::io::IsTerminal;

@@ -1,272 +1,13 @@
 //! The report of one rich profile, as people and programs get it.
 
-use std::sync::Arc;
-
 use proptest::prelude::*;
 use serde_json::Value;
 use unicode_width::UnicodeWidthStr;
 
 use super::json::Document;
+use super::sample::{rich, site, sync_stats};
 use super::*;
-use crate::model::{
-    Bucket, Confidence, Distribution, Failure, Finding, Losses, Nanos, OnCpu, PathStats, Point,
-    Process, Series, Severity, Site, SiteId, SiteStats, Split, Stats, ThreadStats, Throughput,
-    Unit,
-};
-
-const MS: u64 = 1_000_000;
-
-fn distribution(values: &[(u64, u64)]) -> Distribution {
-    let buckets: Vec<Bucket> = values
-        .iter()
-        .map(|&(value, count)| Bucket {
-            value: Nanos(value),
-            count,
-        })
-        .collect();
-    let sum = values.iter().map(|&(value, count)| value * count).sum();
-    let min = values.first().map_or(0, |&(value, _)| value);
-    let max = values.last().map_or(0, |&(value, _)| value);
-    Distribution::from_buckets(buckets, Nanos(sum), Nanos(min), Nanos(max), 0)
-}
-
-fn sync_stats(values: &[(u64, u64)], self_ms: u64) -> Stats {
-    let activation = distribution(values);
-    Stats {
-        calls: activation.count,
-        spans: activation.count,
-        activations: activation.count,
-        busy: activation.sum,
-        self_time: Nanos(self_ms * MS),
-        overhead: Nanos(activation.count * 20),
-        activation,
-        ..Stats::default()
-    }
-}
-
-fn async_stats(polls: &[(u64, u64)], latency: &[(u64, u64)], self_ms: u64) -> Stats {
-    let latency = distribution(latency);
-    let stats = sync_stats(polls, self_ms);
-    Stats {
-        calls: latency.count,
-        spans: latency.count,
-        idle: Some(latency.sum.saturating_sub(stats.busy)),
-        latency: Some(latency),
-        ..stats
-    }
-}
-
-fn site(
-    id: u32,
-    name: &'static str,
-    target: &'static str,
-    file: &'static str,
-    line: u32,
-) -> Arc<Site> {
-    Arc::new(Site::new(SiteId(id), name, target, Some(file), Some(line)))
-}
-
-/// An indexer: one hot function, a held span, async queries, two sites of one name, and a hostile one.
-fn rich() -> (Profile, Diagnosis) {
-    let tokenise = site(1, "tokenise", "indexer::text", "src/text.rs", 42);
-    let read = site(2, "read_file", "indexer::walk", "src/walk.rs", 17);
-    let query = site(3, "query", "indexer::search", "src/search.rs", 88);
-    let parse_json = site(4, "parse", "indexer::json", "src/json.rs", 5);
-    let parse_toml = site(5, "parse", "indexer::toml", "src/toml.rs", 9);
-    let hostile = site(
-        6,
-        "\u{1b}[31mred\n\u{202e}evil\u{7}",
-        "indexer",
-        "src/evil.rs",
-        1,
-    );
-    let layer = site(7, "layer", "model", "src/model.rs", 30);
-    let index = site(8, "index", "indexer", "src/main.rs", 12);
-
-    let tokenise_stats = Stats {
-        first: Some(Nanos(310 * MS)),
-        on_cpu: Some(OnCpu::new(400, 396)),
-        ..sync_stats(&[(5 * MS, 1_100), (8 * MS, 90), (310 * MS, 10)], 7_850)
-    };
-    let read_stats = Stats {
-        errors: 3,
-        ..sync_stats(&[(1_200_000, 1_190), (90 * MS, 10)], 2_328)
-    };
-    let query_stats = async_stats(
-        &[(40_000, 3_000), (2 * MS, 100)],
-        &[(20 * MS, 900), (180 * MS, 100)],
-        320,
-    );
-    let held_stats = Stats {
-        spans: 4,
-        ..sync_stats(&[(3 * MS, 40)], 120)
-    };
-    let index_stats = sync_stats(&[(11_000 * MS, 1)], 96);
-    let rows = [
-        (tokenise.clone(), tokenise_stats.clone()),
-        (read.clone(), read_stats.clone()),
-        (query.clone(), query_stats.clone()),
-        (layer.clone(), held_stats.clone()),
-        (index.clone(), index_stats.clone()),
-        (parse_json.clone(), sync_stats(&[(7_000, 1_200)], 8)),
-        (parse_toml, sync_stats(&[(5_000, 1_000)], 5)),
-        (hostile.clone(), sync_stats(&[(900, 2)], 0)),
-    ];
-    let mut profile = Profile {
-        wall: Nanos(12_300 * MS),
-        process: Process {
-            name: Some("indexer".to_owned()),
-            pid: 4242,
-            cores: Some(8),
-        },
-        ..Profile::default()
-    };
-    profile.started.unix_ns = 1_763_700_000_000_000_000;
-    profile.sites = rows
-        .into_iter()
-        .map(|(site, stats)| {
-            let mut row = SiteStats::new(site, stats);
-            row.threads = 2;
-            row.per_second = row.stats.calls as f64 / 12.3;
-            row
-        })
-        .collect();
-    profile.paths = vec![
-        PathStats::new(None, 0, index, index_stats),
-        PathStats::new(Some(0), 1, tokenise, tokenise_stats),
-        PathStats::new(Some(1), 2, parse_json, sync_stats(&[(7_000, 1_200)], 8)),
-        PathStats::new(Some(0), 1, read, read_stats),
-        PathStats::new(Some(0), 1, hostile, sync_stats(&[(900, 2)], 0)),
-        PathStats::new(None, 0, query, query_stats),
-        PathStats::new(Some(5), 1, layer, held_stats),
-    ];
-    let own: Nanos = profile.sites.iter().map(|row| row.stats.self_time).sum();
-    let overhead: Nanos = profile.sites.iter().map(|row| row.stats.overhead).sum();
-    let busy = own.saturating_add(overhead);
-    profile.split = Split {
-        thread_time: busy.saturating_add(Nanos(2_100 * MS)),
-        busy,
-        uncovered: Nanos(2_100 * MS),
-        waiting: Some(Nanos(1_900 * MS)),
-    };
-    profile.threads = [("main", 1, 12_300, 11_004), ("worker-\u{1b}0", 7, 561, 0)]
-        .into_iter()
-        .map(|(name, tid, observed, busy)| ThreadStats {
-            name: name.to_owned(),
-            tid: Some(4_241 + tid),
-            threads: 1,
-            ended: tid > 1,
-            observed: Nanos(observed * MS),
-            busy: Nanos(busy * MS),
-            idle: Nanos((observed - busy) * MS),
-            activations: 100,
-            cpu: (tid == 1).then_some(Nanos(9_100 * MS)),
-            async_sites: 0,
-        })
-        .collect();
-    profile.throughput = Throughput {
-        per_second: 81.4,
-        window: Nanos(1_000 * MS),
-        per_window: vec![12, 80, 95, 101, 99, 97, 90, 60, 88, 92, 96, 85, 6],
-    };
-    profile.resources = vec![
-        series(
-            "process.rss",
-            Unit::Bytes,
-            &[40e6, 95e6, 120e6, 118e6, 121e6],
-        ),
-        series(
-            "process.cpu",
-            Unit::Percent,
-            &[20.0, 96.0, 101.5, 99.0, 40.0],
-        ),
-        series(
-            "process.disk.read",
-            Unit::BytesPerSecond,
-            &[8e6, 2e6, 0.0, 0.0, 0.0],
-        ),
-        series(
-            "queue\u{1b}]0;depth",
-            Unit::Count,
-            &[0.0, 3.0, 12.0, f64::NAN, 1.0],
-        ),
-    ];
-    profile.losses = Losses {
-        dropped_spans: 1_234,
-        open_spans: 1,
-        failures: vec![Failure::new("chrome", "cannot write trace.json\u{1b}[2J")],
-        ..Losses::default()
-    };
-    profile.overhead.span_ns = 35.2;
-    profile.overhead.activation_ns = 21.0;
-    profile.overhead.total = Nanos(210_000);
-    profile.overhead.share_of_cpu = Some(0.004);
-    profile.overhead.background_cpu = Some(Nanos(12 * MS));
-    profile.overhead.memory_bytes = 2_200_000;
-    (profile, diagnosis())
-}
-
-fn series(name: &str, unit: Unit, values: &[f64]) -> Series {
-    let mut series = Series::new(name, unit);
-    series.samples = values.len() as u64;
-    series.mean = values.iter().sum::<f64>() / values.len() as f64;
-    series.min = values.iter().copied().fold(f64::INFINITY, f64::min);
-    series.max = values.iter().copied().fold(0.0, f64::max);
-    series.points = values
-        .iter()
-        .enumerate()
-        .map(|(at, &value)| Point {
-            at: Nanos(at as u64 * 250 * MS),
-            samples: 1,
-            mean: value,
-            min: value,
-            max: value,
-        })
-        .collect();
-    series
-}
-
-fn diagnosis() -> Diagnosis {
-    let mut hot = Finding::new("CTX001", "hot-self-time", "tokenise");
-    hot.severity = Severity::Critical;
-    hot.confidence = Confidence::High;
-    hot.location = Some("src/text.rs:42".to_owned());
-    hot.share = Some(0.612);
-    hot.gain.low = Some(1.2);
-    hot.gain.likely = Some(1.441);
-    hot.gain.bound = Some(2.577);
-    hot.evidence.insert("self_ns", 7.85e9);
-    hot.evidence.insert("share", 0.612);
-    hot.evidence.insert("calls", 1_200.0);
-    hot.message = "`tokenise` spends 7.85 s of its own CPU time: 61.2 % of the thread time. Removing all of it \
-                   cannot beat 2.58x; halving it gives 1.44x."
-        .to_owned();
-    hot.recommendation =
-        "Hoist work out of the loop, try a cheaper algorithm, or split the files over threads."
-            .to_owned();
-    hot.example = "let table = build_table(); // was rebuilt per item\nfor item in items {\n    use_table(&table, item);\n}";
-    let mut tail = Finding::new("CTX601", "tail-latency", "query");
-    tail.severity = Severity::Low;
-    tail.gain.bound = Some(1.06);
-    tail.evidence.insert("p99_ns", 1.8e8);
-    tail.evidence.insert("p99_over_p50", f64::NAN);
-    tail.message = "1 in 100 `query` calls takes 180 ms, 9.0x the median.".to_owned();
-    tail.recommendation = "Find what the slow calls share; hedge idempotent ones.".to_owned();
-    let mut evil = Finding::new(
-        "CTX003",
-        "uninstrumented-time",
-        "\u{1b}[31mred\n\u{202e}evil\u{7}",
-    );
-    evil.message = "`\u{1b}[31mred` has \u{9b}31m no children.".to_owned();
-    evil.recommendation = "Add #[instrument] to the functions it calls.".to_owned();
-    evil.example = "#[tracing::instrument(skip_all)]\nfn parse(buf: &[u8]) -> Doc {";
-    Diagnosis {
-        headline: "61.2 % of the thread time is `tokenise`'s own code; halving it makes the program 1.44x as fast."
-            .to_owned(),
-        findings: vec![hot, tail, evil],
-        checked: vec!["CTX002", "CTX101", "CTX102", "CTX603"],
-    }
-}
+use crate::model::{Losses, Nanos, PathStats};
 
 fn golden(name: &str, actual: &str) {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -542,6 +283,72 @@ fn long_lists_are_bounded_and_say_what_is_left_out() {
     assert!(text.contains("and 9,988 more sites ("));
     assert!(text.contains("and 490 more threads ("));
     assert!(text.contains("smaller paths ("));
+}
+
+#[test]
+fn branches_of_the_tree_show_who_called_whom() {
+    let (mut profile, diagnosis) = rich();
+    let path = |parent, depth, name, ms: u64| {
+        let stats = sync_stats(&[(ms * 1_000_000, 1)], ms);
+        PathStats::new(parent, depth, site(100, name, "", "a.rs", 1), stats)
+    };
+    profile.paths = vec![
+        path(None, 0, "root", 9_000),
+        path(Some(0), 1, "left", 5_000),
+        path(Some(1), 2, "deep", 4_000),
+        path(Some(1), 2, "tiny", 1),
+        path(Some(0), 1, "right", 3_000),
+        path(Some(4), 2, "leaf", 2_000),
+    ];
+    let text = report_text(&profile, &diagnosis, &TextOptions::default());
+    let tree = text.split("CALL TREE").nth(1).unwrap();
+    let expected = [
+        "root  ",
+        "├ left  ",
+        "│ └ deep  ",
+        "└ right  ",
+        "  └ leaf  ",
+    ];
+    for (line, expected) in tree.lines().skip(2).zip(expected) {
+        assert!(line.starts_with(expected), "{tree}");
+    }
+    assert!(tree.contains("… 1 smaller path ("));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_an_error_of_either_sink() {
+    use crate::sink::{Sink, SinkError};
+
+    let (profile, diagnosis) = rich();
+    let deadline = std::time::Duration::from_secs(1);
+    let full = "/dev/full";
+    let results = [
+        JsonSink::create(full)
+            .unwrap()
+            .finish(&profile, &diagnosis, deadline),
+        TextSink::file(full)
+            .unwrap()
+            .finish(&profile, &diagnosis, deadline),
+    ];
+    for result in results {
+        assert!(matches!(result, Err(SinkError::File { .. })), "{result:?}");
+    }
+}
+
+#[test]
+fn the_json_sink_writes_what_report_json_writes() {
+    use crate::sink::Sink;
+
+    let (profile, diagnosis) = rich();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("report.json");
+    let mut sink = JsonSink::create(&path).unwrap();
+    sink.finish(&profile, &diagnosis, std::time::Duration::from_secs(1))
+        .unwrap();
+    let mut expected = Vec::new();
+    report_json(&profile, &diagnosis, &mut expected).unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), expected);
 }
 
 #[test]

@@ -1,1 +1,34 @@
 //! From a profile to findings: pure rules, no I/O, no clock.
+//!
+//! Every rule looks at the same [`Evidence`](evidence::Evidence) and posts what it found on a
+//! [`Board`](board::Board), where later rules see the time that earlier ones claimed. Rules that say exactly what
+//! happened run before those that only say where the time is.
+
+mod board;
+mod evidence;
+mod headline;
+#[cfg(test)]
+mod planted;
+mod rules;
+mod thresholds;
+mod wording;
+
+pub use thresholds::Thresholds;
+
+use crate::diagnose::board::Board;
+use crate::diagnose::evidence::Evidence;
+use crate::model::{Diagnosis, Profile};
+
+/// Judges a profile. The same profile gives the same diagnosis, whatever the time or the machine.
+pub(crate) fn diagnose(profile: &Profile, thresholds: &Thresholds) -> Diagnosis {
+    let evidence = Evidence::new(profile, thresholds);
+    let mut board = Board::default();
+    for rule in &rules::IN_ORDER {
+        let outcome = (rule.check)(&evidence, &board);
+        board.post(rule, outcome, &evidence);
+    }
+    board.conclude(&evidence)
+}
+
+#[cfg(test)]
+mod tests;

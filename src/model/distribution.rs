@@ -67,7 +67,9 @@ impl Distribution {
         max: Nanos,
         outliers: u64,
     ) -> Distribution {
-        let count = buckets.iter().map(|bucket| bucket.count).sum();
+        let count = buckets
+            .iter()
+            .fold(0_u64, |sum, bucket| sum.saturating_add(bucket.count));
         let mut distribution = Distribution {
             count,
             sum,

@@ -1,0 +1,247 @@
+//! The profile as the rules look at it: what a share is a share of, who is whose child, who computed and who waited.
+
+use std::collections::HashSet;
+
+use crate::diagnose::thresholds::Thresholds;
+use crate::model::{Nanos, OnCpu, PathStats, Profile, SiteId, SiteStats, Stats};
+
+/// What self time is divided by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// One thread ran spans: the wall time.
+    Wall(Nanos),
+    /// Several did: their time together, and how many they were.
+    Threads(Nanos, u64),
+}
+
+/// What latencies and subtrees are divided by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Whole {
+    /// Roots that hardly overlap: the wall time.
+    Wall(Nanos),
+    /// A service's roots: the sum of their latencies.
+    Roots(Nanos),
+}
+
+/// What the samples say about a site.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Sampled {
+    /// The share of samples that were running, and how many samples there were.
+    Enough(f64, u64),
+    /// Too few samples to tell.
+    TooFew(u64),
+}
+
+#[derive(Debug)]
+pub(crate) struct Evidence<'a> {
+    pub(crate) profile: &'a Profile,
+    pub(crate) thresholds: &'a Thresholds,
+    pub(crate) scope: Scope,
+    pub(crate) whole: Whole,
+    children: Vec<Vec<usize>>,
+    async_sites: HashSet<SiteId>,
+}
+
+impl<'a> Evidence<'a> {
+    pub(crate) fn new(profile: &'a Profile, thresholds: &'a Thresholds) -> Evidence<'a> {
+        let mut children = vec![Vec::new(); profile.paths.len()];
+        for index in 0..profile.paths.len() {
+            if let Some(parent) = parent(profile, index) {
+                children[parent].push(index);
+            }
+        }
+        let async_sites = profile
+            .sites
+            .iter()
+            .filter(|row| row.stats.is_async())
+            .map(|row| row.site.id)
+            .collect();
+        Evidence {
+            profile,
+            thresholds,
+            scope: scope(profile),
+            whole: whole(profile, thresholds),
+            children,
+            async_sites,
+        }
+    }
+
+    /// The callsites, without the row that stands for everything beyond the limits.
+    pub(crate) fn sites(&self) -> impl Iterator<Item = &'a SiteStats> {
+        self.profile
+            .sites
+            .iter()
+            .filter(|row| row.site.id != SiteId::OTHER)
+    }
+
+    pub(crate) fn site(&self, id: SiteId) -> Option<&'a SiteStats> {
+        self.sites().find(|row| row.site.id == id)
+    }
+
+    pub(crate) fn is_async(&self, id: SiteId) -> bool {
+        self.async_sites.contains(&id)
+    }
+
+    pub(crate) fn path(&self, index: usize) -> &'a PathStats {
+        &self.profile.paths[index]
+    }
+
+    pub(crate) fn parent(&self, index: usize) -> Option<usize> {
+        parent(self.profile, index)
+    }
+
+    pub(crate) fn children(&self, index: usize) -> &[usize] {
+        &self.children[index]
+    }
+
+    /// Whether any span of `inner` ran below a span of `outer`.
+    pub(crate) fn is_below(&self, inner: SiteId, outer: SiteId) -> bool {
+        (0..self.profile.paths.len())
+            .filter(|&index| self.path(index).site.id == inner)
+            .any(|index| {
+                std::iter::successors(self.parent(index), |&above| self.parent(above))
+                    .any(|above| self.path(above).site.id == outer)
+            })
+    }
+
+    /// Whether the run was too short to be judged.
+    pub(crate) fn too_short(&self) -> bool {
+        self.whole.length() < Nanos::from(self.thresholds.min_run)
+    }
+
+    /// Whether all spans ran on one thread and none waited: then what a site saves, the program saves.
+    pub(crate) fn is_sequential(&self) -> bool {
+        matches!(self.scope, Scope::Wall(_))
+            && self
+                .profile
+                .sites
+                .iter()
+                .all(|row| row.stats.idle.is_none_or(|idle| idle == Nanos::ZERO))
+    }
+
+    /// Returns self time as a share of [`Evidence::scope`].
+    pub(crate) fn share(&self, length: Nanos) -> f64 {
+        length.share_of(self.scope.length()).min(1.0)
+    }
+
+    /// Returns the factor that removing `active` can never beat; `None` if there is no finite one.
+    ///
+    /// `active` is a sum over threads, never below the time in which at least one thread was active; that much wall
+    /// time is the most that can vanish. Latencies of roots that overlap get no smaller ceiling: where roots wait for
+    /// one another, by a lock or by a worker that is taken, a millisecond saved in one is saved in all that wait.
+    pub(crate) fn ceiling(&self, active: Nanos) -> Option<f64> {
+        let wall = self.profile.wall;
+        (active < wall).then(|| wall.0 as f64 / (wall.0 - active.0) as f64)
+    }
+
+    /// Returns what the samples say, if there are enough of them.
+    pub(crate) fn sampled(&self, on_cpu: Option<OnCpu>) -> Sampled {
+        let seen = on_cpu.unwrap_or_default();
+        if seen.samples >= self.thresholds.min_cpu_samples.max(1) {
+            Sampled::Enough(seen.share().min(1.0), seen.samples)
+        } else {
+            Sampled::TooFew(seen.samples)
+        }
+    }
+
+    /// Returns the time of the threads that work for an async runtime.
+    pub(crate) fn worker_time(&self) -> Nanos {
+        let workers: Nanos = self
+            .profile
+            .threads
+            .iter()
+            .filter(|thread| thread.async_sites >= 2)
+            .map(|thread| thread.observed)
+            .sum();
+        if workers == Nanos::ZERO {
+            self.scope.length()
+        } else {
+            workers
+        }
+    }
+}
+
+impl Scope {
+    pub(crate) fn length(self) -> Nanos {
+        let (Scope::Wall(length) | Scope::Threads(length, _)) = self;
+        length
+    }
+
+    /// Continues "61 % of ...".
+    pub(crate) fn words(self) -> String {
+        match self {
+            Scope::Wall(_) => "the wall time".to_owned(),
+            Scope::Threads(_, threads) => format!("the time of {threads} threads"),
+        }
+    }
+}
+
+impl Whole {
+    pub(crate) fn length(self) -> Nanos {
+        let (Whole::Wall(length) | Whole::Roots(length)) = self;
+        length
+    }
+
+    pub(crate) fn share(self, length: Nanos) -> f64 {
+        length.share_of(self.length()).min(1.0)
+    }
+
+    /// Continues "61 % of ...".
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            Whole::Wall(_) => "the wall time",
+            Whole::Roots(_) => "the summed latency of the root spans, which overlap",
+        }
+    }
+}
+
+/// Returns how long the spans of one path or site took together: open to close where they wait, else entered.
+pub(crate) fn total(stats: &Stats) -> Nanos {
+    match &stats.latency {
+        Some(latency) => latency.sum.max(stats.busy),
+        None => stats.busy,
+    }
+}
+
+/// Adds up samples; `None` if neither side has any.
+pub(crate) fn add_samples(one: Option<OnCpu>, other: Option<OnCpu>) -> Option<OnCpu> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(OnCpu::new(
+            one.samples.saturating_add(other.samples),
+            one.running.saturating_add(other.running),
+        )),
+        (one, other) => one.or(other),
+    }
+}
+
+/// A parent that does not stand before its child would be a loop.
+fn parent(profile: &Profile, index: usize) -> Option<usize> {
+    profile.paths[index].parent.filter(|&parent| parent < index)
+}
+
+fn scope(profile: &Profile) -> Scope {
+    let busy_threads = profile
+        .threads
+        .iter()
+        .filter(|thread| thread.busy > Nanos::ZERO)
+        .fold(0_u64, |sum, thread| {
+            sum.saturating_add(u64::from(thread.threads.max(1)))
+        });
+    if busy_threads > 1 {
+        Scope::Threads(profile.split.thread_time, busy_threads)
+    } else {
+        Scope::Wall(profile.wall)
+    }
+}
+
+fn whole(profile: &Profile, thresholds: &Thresholds) -> Whole {
+    let roots: Nanos = (0..profile.paths.len())
+        .filter(|&index| parent(profile, index).is_none())
+        .map(|index| total(&profile.paths[index].stats))
+        .sum();
+    if roots.share_of(profile.wall) > thresholds.root_overlap {
+        Whole::Roots(roots)
+    } else {
+        Whole::Wall(profile.wall)
+    }
+}

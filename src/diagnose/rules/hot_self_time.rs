@@ -1,0 +1,145 @@
+//! CTX001: one site's own code takes a large share of the time, and it computes.
+
+use std::collections::BTreeMap;
+
+use crate::diagnose::board::{Board, Found, HeldBack, Outcome, ladder};
+use crate::diagnose::evidence::{Evidence, Sampled, Scope};
+use crate::diagnose::rules::{Rule, Standing};
+use crate::diagnose::wording;
+use crate::model::{Confidence, Nanos, SiteStats};
+
+pub(super) const RULE: Rule = Rule {
+    id: "CTX001",
+    name: "hot-self-time",
+    standing: Standing::Cause,
+    check,
+};
+
+const EXAMPLE: &str = "\
+// hoist work out of the loop; try a cheaper algorithm; check with `cargo flamegraph`
+let table = build_table(); // was rebuilt per item
+for it in items { use_table(&table, it); }
+";
+
+/// At this share of running samples all self time may be called CPU time.
+const ALL_ON_CPU: f64 = 0.95;
+
+fn check(evidence: &Evidence<'_>, board: &Board) -> Outcome {
+    let thresholds = evidence.thresholds;
+    let mut outcome = Outcome {
+        looked: evidence.sites().next().is_some(),
+        ..Outcome::default()
+    };
+    for row in evidence.sites() {
+        let claimed = board.claimed(row.site.id);
+        if claimed > Nanos::ZERO
+            && claimed.share_of(row.stats.self_time) >= thresholds.claimed_share
+        {
+            continue;
+        }
+        let own = row.stats.self_time.saturating_sub(claimed);
+        let long_call = row.stats.activation.max >= Nanos::from(thresholds.long_call);
+        let enough_calls = row.stats.calls >= thresholds.min_calls || long_call;
+        if own == Nanos::ZERO || evidence.share(own) < thresholds.hot_share || !enough_calls {
+            continue;
+        }
+        match evidence.sampled(row.stats.on_cpu) {
+            Sampled::Enough(cpu_share, samples) if cpu_share >= thresholds.on_cpu_share => {
+                outcome
+                    .found
+                    .push(found(evidence, row, own, cpu_share, samples));
+            }
+            Sampled::Enough(..) => {}
+            Sampled::TooFew(samples) => outcome.held_back.push(HeldBack {
+                rule: RULE.id,
+                site: row.site.name.to_owned(),
+                have: samples,
+                need: thresholds.min_cpu_samples,
+                what: "on-CPU samples",
+            }),
+        }
+    }
+    outcome
+}
+
+fn found(
+    evidence: &Evidence<'_>,
+    row: &SiteStats,
+    own: Nanos,
+    cpu_share: f64,
+    samples: u64,
+) -> Found {
+    let mut finding = RULE.about(&row.site);
+    let share = evidence.share(own);
+    finding.severity = ladder(share, evidence.thresholds);
+    finding.confidence = confidence(evidence, cpu_share, samples);
+    finding.share = Some(share);
+    finding.gain.bound = evidence.ceiling(own);
+    let halved = evidence.is_sequential().then(|| 1.0 / (1.0 - share / 2.0));
+    finding.gain.low = halved;
+    finding.gain.likely = halved;
+    finding.evidence = BTreeMap::from([
+        ("self_ns", own.0 as f64),
+        ("calls", row.stats.calls as f64),
+        ("cpu_samples", samples as f64),
+        ("cpu_share", cpu_share),
+    ]);
+    if let Scope::Threads(_, threads) = evidence.scope {
+        finding.evidence.insert("threads", threads as f64);
+    }
+
+    let site = row.site.name;
+    let percent = wording::percent(share);
+    let scope = evidence.scope.words();
+    let kind = if cpu_share >= ALL_ON_CPU {
+        format!("{own} of its own CPU time")
+    } else {
+        format!(
+            "{own} of its own time, {} of it on a CPU",
+            wording::percent(cpu_share)
+        )
+    };
+    let bound = wording::ceiling(finding.gain.bound);
+    let removing = bound
+        .as_ref()
+        .map(|bound| format!("Removing all of it cannot beat {bound}"));
+    let halving = halved.map(wording::factor);
+    let gain = match (removing, &halving) {
+        (Some(removing), Some(halving)) => format!(" {removing}; halving it gives {halving}."),
+        (Some(removing), None) => format!(" {removing}."),
+        (None, Some(halving)) => format!(" Halving it gives {halving}."),
+        (None, None) => String::new(),
+    };
+    finding.message = format!("`{site}` spends {kind}: {percent} of {scope}.{gain}");
+    finding.recommendation = format!(
+        "Do less in `{site}`: hoist work out of its loops, keep results that are computed again, or choose a cheaper \
+         algorithm.{}",
+        if halving.is_none() {
+            " What that gains depends on what the other threads wait for: measure it."
+        } else {
+            ""
+        }
+    );
+    finding.example = EXAMPLE;
+    let gain = match (halving, bound) {
+        (Some(halving), _) => {
+            format!("; halving it makes the program at most {halving} faster.")
+        }
+        (None, Some(bound)) => {
+            format!("; without it the program would be at most {bound} faster.")
+        }
+        (None, None) => ".".to_owned(),
+    };
+    let lead = format!("`{site}` takes {percent} of {scope} ({kind}){gain}");
+    Found { finding, lead }
+}
+
+/// High where the samples leave no doubt, at two standard errors, that the site computes.
+fn confidence(evidence: &Evidence<'_>, cpu_share: f64, samples: u64) -> Confidence {
+    let error = (cpu_share * (1.0 - cpu_share) / samples as f64).sqrt();
+    if cpu_share - 2.0 * error >= evidence.thresholds.on_cpu_share {
+        Confidence::High
+    } else {
+        Confidence::Medium
+    }
+}

@@ -1,8 +1,7 @@
 //! From a profile to findings: pure rules, no I/O, no clock.
 //!
-//! Every rule looks at the same [`Evidence`](evidence::Evidence) and posts what it found on a
-//! [`Board`](board::Board), where later rules see the time that earlier ones claimed. Rules that say exactly what
-//! happened run before those that only say where the time is.
+//! Every rule looks at the same [`Evidence`] and posts what it found on a [`Board`], where later rules see the time that
+//! earlier ones claimed. Rules that say exactly what happened run before those that only say where the time is.
 
 mod board;
 mod evidence;

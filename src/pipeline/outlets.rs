@@ -154,10 +154,10 @@ pub(super) fn finish(
     for (index, outlet) in turn.iter().enumerate() {
         let done = done.clone();
         let outlet = Arc::clone(outlet);
-        let (profile, diagnosis) = (Arc::clone(profile), Arc::clone(diagnosis));
+        let results = (Arc::clone(profile), Arc::clone(diagnosis));
         let work = move || {
             suppress_on_this_thread();
-            outlet.finish(&profile, &diagnosis, total);
+            outlet.finish(&results.0, &results.1, total);
             // Nobody listens any more after the deadline.
             let _ = done.send(index);
         };

@@ -270,7 +270,11 @@ impl Session {
         failures.extend(last);
         if let Some(sampler) = &self.sampler {
             // A source that hangs must not keep the program from ending.
-            sampler.stop(until.saturating_duration_since(Instant::now()).min(STOP_WAIT));
+            sampler.stop(
+                until
+                    .saturating_duration_since(Instant::now())
+                    .min(STOP_WAIT),
+            );
         }
         if !ended {
             failures.push(SinkFailure::new(

@@ -174,6 +174,14 @@ impl Scope {
             Scope::Threads(_, threads) => format!("the time of {threads} threads"),
         }
     }
+
+    /// Continues "61 % of ..." where the share is one of the time that threads were observed.
+    pub(crate) fn observed(self) -> String {
+        match self {
+            Scope::Wall(_) => "the observed time".to_owned(),
+            Scope::Threads(..) => self.words(),
+        }
+    }
 }
 
 impl Whole {

@@ -39,7 +39,7 @@ pub(crate) fn compose(
         return format!(
             "{} of {} is outside all spans: add `#[instrument]` to what runs there.",
             percent(uncovered.min(1.0)),
-            evidence.scope.words()
+            evidence.scope.observed()
         );
     }
     shape(evidence, held_back)

@@ -93,10 +93,7 @@ fn outside(evidence: &Evidence<'_>) -> Option<Found> {
         ("uncovered_ns", split.uncovered.0 as f64),
         ("thread_time_ns", split.thread_time.0 as f64),
     ]);
-    let scope = match evidence.scope {
-        Scope::Wall(_) => "the observed time".to_owned(),
-        scope @ Scope::Threads(..) => scope.words(),
-    };
+    let scope = evidence.scope.observed();
     let lead = format!(
         "{} of {scope} is outside all spans, so the report cannot name its cause.",
         wording::percent(share)

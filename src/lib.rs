@@ -13,7 +13,7 @@ mod pipeline;
 
 pub use capture::{CortexLayer, Overflow};
 pub use clock::ManualClock;
-pub use diagnose::Thresholds;
+pub use diagnose::{Thresholds, diagnose};
 pub use model::*;
 pub use pipeline::{
     BuildError, CortexBuilder, CortexGuard, FinishError, FlushError, InitError, SinkFailure,

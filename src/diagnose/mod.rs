@@ -19,7 +19,7 @@ use crate::diagnose::evidence::Evidence;
 use crate::model::{Diagnosis, Profile};
 
 /// Judges a profile. The same profile gives the same diagnosis, whatever the time or the machine.
-pub(crate) fn diagnose(profile: &Profile, thresholds: &Thresholds) -> Diagnosis {
+pub fn diagnose(profile: &Profile, thresholds: &Thresholds) -> Diagnosis {
     let evidence = Evidence::new(profile, thresholds);
     let mut board = Board::default();
     for rule in &rules::IN_ORDER {

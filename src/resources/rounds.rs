@@ -18,11 +18,15 @@ use crate::model::{Failure, Nanos, Sample, ThreadTop};
 /// this way; ten times as many would cost several per cent of a core.
 const TICK: Duration = Duration::from_millis(10);
 
-/// The longest time between two looks, kept while no thread is inside a span or where looking is slow.
-const MAX_TICK: Duration = Duration::from_millis(40);
+/// The longest time between two looks, kept while no thread is inside a span or where looking is dear.
+const MAX_TICK: Duration = Duration::from_millis(50);
 
-/// The sampler rests at least this many times as long as the look before took, up to [`MAX_TICK`].
-const REST: u32 = 200;
+/// The share of a core that the whole thread may take; looks get rarer where it takes more. What a look costs is mostly
+/// the waking, which differs between machines by more than ten times.
+const BUDGET: f64 = 0.004;
+
+/// The shortest time over which the thread's own CPU time is judged.
+const MIN_REGULATED: Duration = Duration::from_millis(100);
 
 /// The shortest interval at which sources are asked.
 const MIN_INTERVAL: Duration = Duration::from_millis(10);
@@ -205,7 +209,7 @@ impl Rounds<'_> {
             match order {
                 Order::Stop => return,
                 Order::Sample(ticket) => {
-                    rounds.sample();
+                    rounds.sample(true);
                     shared.answer(ticket);
                 }
                 Order::Continue => {}
@@ -213,7 +217,7 @@ impl Rounds<'_> {
             let now = Instant::now();
             if now >= next_round {
                 if order == Order::Continue {
-                    rounds.sample();
+                    rounds.sample(false);
                 }
                 next_round += interval;
                 // Rounds that a slow source made late are left out, not made up for.
@@ -230,13 +234,14 @@ impl Rounds<'_> {
         }
     }
 
-    /// Takes one round of readings.
-    fn sample(&mut self) {
+    /// Takes one round of readings; one that was asked for may be the last.
+    fn sample(&mut self, is_asked: bool) {
         if let Some(looks) = &mut self.looks {
             looks.list();
+            looks.regulate();
             let mut store = self.shared.store();
             store.threads.read_cpu(&looks.tops_now);
-            store.threads.read_all_cpu();
+            store.threads.read_all_cpu(is_asked);
         }
         for (owner, slot) in self.slots.iter_mut().enumerate() {
             if !self.shared.asking(Some(slot.name.clone())) {
@@ -267,6 +272,10 @@ struct Looks {
     tops_after: Vec<ThreadTop>,
     next: Instant,
     pause: Duration,
+    /// The shortest pause that keeps within the [`BUDGET`].
+    shortest: Duration,
+    /// When the thread's own CPU time was last read, and what it was.
+    spent: Option<(Instant, Duration)>,
     random: RandomState,
     taken: u64,
 }
@@ -281,6 +290,8 @@ impl Looks {
             tops_after: Vec::new(),
             next: Instant::now(),
             pause: TICK,
+            shortest: TICK,
+            spent: None,
             random: RandomState::new(),
             taken: 0,
         }
@@ -307,11 +318,31 @@ impl Looks {
         store.threads.count_states(states);
         drop(store);
 
-        let wanted = if inside { TICK } else { self.pause * 2 };
-        self.pause = wanted
-            .max(begun.elapsed().saturating_mul(REST))
-            .min(MAX_TICK);
+        let wanted = if inside {
+            self.shortest
+        } else {
+            self.pause * 2
+        };
+        self.pause = wanted.clamp(self.shortest, MAX_TICK);
         self.next = begun + self.jittered(self.pause);
+    }
+
+    /// Adapts the pauses to what this thread has cost of late.
+    fn regulate(&mut self) {
+        let now = Instant::now();
+        let Some(spent) = self.tasks.own_cpu() else {
+            return;
+        };
+        if let Some((since, before)) = self.spent {
+            let elapsed = now.duration_since(since);
+            if elapsed < MIN_REGULATED {
+                return;
+            }
+            let share = spent.saturating_sub(before).as_secs_f64() / elapsed.as_secs_f64();
+            let factor = (share / BUDGET).clamp(0.5, 2.0);
+            self.shortest = self.shortest.mul_f64(factor).clamp(TICK, MAX_TICK);
+        }
+        self.spent = Some((now, spent));
     }
 
     /// Varies a pause by up to a quarter: in step with a timer of the program, every look would find the same thing.

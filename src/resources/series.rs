@@ -109,9 +109,10 @@ fn append(series: &mut Series, at: Nanos, value: f64) {
 /// Merging all points alike each time would leave the first hours of a long run in a handful of points. This way no old
 /// point is much coarser than another, and a trend over the whole run stays visible.
 fn thin(points: &mut Vec<Point>) {
-    let full = points.len();
+    // So much that the next time is far off.
+    let enough = MAX_POINTS - MAX_POINTS / 8;
     let mut finest = points.iter().map(|point| point.samples).min().unwrap_or(1);
-    while points.len() >= full.max(2) {
+    while points.len() > enough {
         let mut merged: Vec<Point> = Vec::with_capacity(MAX_POINTS);
         // Whether the last point may still take in its successor.
         let mut open = false;
@@ -136,13 +137,16 @@ fn thin(points: &mut Vec<Point>) {
 fn merge(earlier: Point, later: Point) -> Point {
     let samples = earlier.samples.saturating_add(later.samples);
     let share = |part: Point| part.samples as f64 / samples as f64;
+    let (min, max) = (earlier.min.min(later.min), earlier.max.max(later.max));
+    // Weighted before they are added, as the sum of two large readings could overflow; rounding may not carry the mean
+    // past what was read.
+    let mean = earlier.mean * share(earlier) + later.mean * share(later);
     Point {
         at: earlier.at,
         samples,
-        // Weighted before they are added: the sum of two large readings could overflow.
-        mean: earlier.mean * share(earlier) + later.mean * share(later),
-        min: earlier.min.min(later.min),
-        max: earlier.max.max(later.max),
+        mean: mean.max(min).min(max),
+        min,
+        max,
     }
 }
 
@@ -222,7 +226,11 @@ mod tests {
         let readings: u32 = 24 * 3600 * 4;
         let values: Vec<f64> = (0..readings).map(f64::from).collect();
         let points = series_of(&values).points;
-        assert!((256..=512).contains(&points.len()), "{}", points.len());
+        assert!(
+            (MAX_POINTS / 3..=MAX_POINTS).contains(&points.len()),
+            "{}",
+            points.len()
+        );
         let even = u64::from(readings) / 512;
         let coarsest = points.iter().map(|point| point.samples).max();
         assert!(coarsest <= Some(4 * even), "{coarsest:?} against {even}");

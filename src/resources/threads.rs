@@ -7,9 +7,14 @@ use super::linux::{self, ProcFile};
 use super::process::TotalsReader;
 use crate::model::{Nanos, OnCpu, PathId, ThreadSightings, ThreadTop};
 
-/// The most threads whose state is read in one tick; the others have their turn in the next. 8 reads take 20 us, which is
-/// a fifth of a per cent of a tick.
+/// The most threads whose state is read in one tick; the others have their turn in the next. One read takes 2.5 us.
 const READS_PER_TICK: usize = 8;
+
+/// Up to this many threads have their CPU time read in every round, which takes 0.3 ms.
+const READS_PER_ROUND: usize = 128;
+
+/// In a process with more threads than [`READS_PER_ROUND`] they are listed only once in this many rounds.
+const LISTING_PERIOD: u64 = 16;
 
 /// The most threads whose CPU time is kept, ended ones included.
 const MAX_THREADS: usize = 4096;
@@ -46,6 +51,11 @@ impl TaskReader {
             own_tid,
             precise,
         })
+    }
+
+    /// Returns the CPU time of the thread that opened this.
+    pub(super) fn own_cpu(&mut self) -> Option<Duration> {
+        self.cpu(self.own_tid)
     }
 
     fn cpu(&mut self, tid: u32) -> Option<Duration> {
@@ -118,8 +128,8 @@ pub(super) struct ThreadBook {
     known: HashMap<u32, CpuMeter>,
     /// Threads by their system id, to find the crate's own.
     tasks: HashMap<u32, Task>,
-    /// How often all threads were listed.
-    listings: u64,
+    /// How often the crate's own threads were looked for.
+    rounds: u64,
     process: TotalsReader,
     process_base: Option<Duration>,
 }
@@ -143,7 +153,7 @@ struct Task {
     own: Option<CpuMeter>,
     /// How often the name was read. A new thread bears its parent's name for a moment, so one look is not enough.
     looks: u8,
-    /// The last listing in which it was.
+    /// The last round in which it was listed.
     listed: u64,
 }
 
@@ -199,7 +209,7 @@ impl ThreadBook {
             on_cpu: HashMap::new(),
             known: HashMap::new(),
             tasks: HashMap::new(),
-            listings: 0,
+            rounds: 0,
             process,
             process_base,
         }
@@ -219,15 +229,18 @@ impl ThreadBook {
         }
     }
 
-    /// Reads the CPU time of the capture's threads: of new ones, and of those whose reading has grown old.
+    /// Reads the CPU time of the capture's threads: of all new ones, and of some whose reading has grown old.
     pub(super) fn read_cpu(&mut self, tops: &[ThreadTop]) {
         let Some(reader) = &mut self.reader else {
             return;
         };
         let now = Instant::now();
+        // Who is read now is not due for a while, so the others have their turn.
+        let mut reads = READS_PER_TICK;
         for (index, tid) in tops.iter().filter_map(|top| Some((top.index, top.os_id?))) {
             if let Some(meter) = self.known.get_mut(&index) {
-                if meter.is_due(now) {
+                if reads > 0 && meter.is_due(now) {
+                    reads -= 1;
                     meter.update(reader.cpu(tid), now);
                 }
             } else if self.known.len() < MAX_THREADS
@@ -238,16 +251,18 @@ impl ThreadBook {
         }
     }
 
-    /// Reads the CPU time of all threads that have not ended.
-    pub(super) fn read_all_cpu(&mut self) {
+    /// Reads the CPU time of all threads that have not ended; of very many only those whose reading has grown old, unless
+    /// this may be the last time.
+    pub(super) fn read_all_cpu(&mut self, without_limit: bool) {
         let now = Instant::now();
         self.find_own(now);
         let Some(reader) = &mut self.reader else {
             return;
         };
         let own = self.tasks.values_mut().filter_map(|task| task.own.as_mut());
+        let all = without_limit || self.known.len() <= READS_PER_ROUND;
         for meter in self.known.values_mut().chain(own) {
-            if !meter.ended {
+            if !meter.ended && (all || meter.is_due(now)) {
                 meter.update(reader.cpu(meter.tid), now);
             }
         }
@@ -258,14 +273,18 @@ impl ThreadBook {
         let Some(reader) = &mut self.reader else {
             return;
         };
-        self.listings += 1;
+        self.rounds += 1;
+        // Listing a thousand threads takes milliseconds, and the crate's own seldom come or go.
+        if self.tasks.len() > READS_PER_ROUND && !self.rounds.is_multiple_of(LISTING_PERIOD) {
+            return;
+        }
         for tid in linux::tids() {
             let task = self.tasks.entry(tid).or_insert(Task {
                 own: None,
                 looks: 0,
                 listed: 0,
             });
-            task.listed = self.listings;
+            task.listed = self.rounds;
             if task.own.is_none() && task.looks < LOOKS {
                 task.looks += 1;
                 if reader.is_own(tid) == Some(true) {
@@ -276,13 +295,13 @@ impl ThreadBook {
         }
         // The crate's own are few, and their CPU time is wanted after their end; others are forgotten.
         self.tasks
-            .retain(|_, task| task.own.is_some() || task.listed == self.listings);
+            .retain(|_, task| task.own.is_some() || task.listed == self.rounds);
     }
 
     /// Starts anew: CPU time counts from now on.
     pub(super) fn reset(&mut self) {
         self.on_cpu.clear();
-        self.read_all_cpu();
+        self.read_all_cpu(true);
         self.known.retain(|_, meter| !meter.ended);
         let own = self.tasks.values_mut().filter_map(|task| task.own.as_mut());
         for meter in self.known.values_mut().chain(own) {

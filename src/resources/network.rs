@@ -77,7 +77,7 @@ impl TrafficReader {
         networks.refresh(true);
         networks
             .iter()
-            .filter(|(name, _)| !name.to_string_lossy().starts_with("lo"))
+            .filter(|(name, _)| !is_loopback(&name.to_string_lossy()))
             .map(|(_, counters)| Traffic {
                 inward: counters.total_received(),
                 outward: counters.total_transmitted(),
@@ -91,5 +91,32 @@ impl TrafficReader {
     #[cfg(not(feature = "sysinfo"))]
     fn read_portable(&mut self) -> Option<Traffic> {
         None
+    }
+}
+
+/// Linux, the BSDs with macOS, Windows.
+#[cfg(feature = "sysinfo")]
+fn is_loopback(interface: &str) -> bool {
+    interface == "lo" || interface == "lo0" || interface.starts_with("Loopback")
+}
+
+#[cfg(all(test, target_os = "linux", feature = "sysinfo"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ways_to_read_the_network_agree() {
+        let mut reader = TrafficReader::default();
+        let (Some(before), Some(portable), Some(after)) = (
+            reader.proc.network(),
+            reader.read_portable(),
+            reader.proc.network(),
+        ) else {
+            // A sandbox with nothing but a loopback has no traffic to compare.
+            assert_eq!(reader.proc.network(), None);
+            return;
+        };
+        assert!((before.inward..=after.inward).contains(&portable.inward));
+        assert!((before.outward..=after.outward).contains(&portable.outward));
     }
 }

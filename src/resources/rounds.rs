@@ -7,7 +7,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::panic::{self, AssertUnwindSafe};
 use std::time::{Duration, Instant};
 
-use super::sampler::{Observed, Order, SamplerSettings, Shared};
+use super::sampler::{Deliver, Observed, Order, ReadTops, SamplerSettings, Shared};
 use super::series::{MAX_SERIES, Refusal, SeriesTable};
 use super::threads::{StateProbe, TaskReader, ThreadBook};
 use super::{Readings, ResourceSource};
@@ -70,10 +70,11 @@ impl Store {
         self.last_at = Nanos::ZERO;
     }
 
-    /// Adds a failure, unless this source is known to have failed in the same way.
-    pub(super) fn fail(&mut self, failure: Failure) {
-        if !self.failures.contains(&failure) {
-            self.failures.push(failure);
+    /// Notes that the capture gave up waiting for a source, unless something is known of that source already.
+    pub(super) fn note_slow(&mut self, name: String, waited: Duration) {
+        if self.failures.iter().all(|failure| failure.name != name) {
+            let message = format!("did not return within {waited:?} while the capture waited");
+            self.failures.push(Failure::new(name, message));
         }
     }
 
@@ -88,14 +89,14 @@ impl Store {
                 Ok(()) => samples.push(sample),
                 Err(Refusal::Taken) if !slot.was_refused => {
                     slot.was_refused = true;
-                    self.fail(Failure::new(
+                    self.failures.push(Failure::new(
                         slot.name.clone(),
                         format!("the series {name:?} is another source's or has another unit; choose another name"),
                     ));
                 }
                 Err(Refusal::TooMany) if !self.has_refused => {
                     self.has_refused = true;
-                    self.fail(Failure::new(
+                    self.failures.push(Failure::new(
                         slot.name.clone(),
                         format!("there are {MAX_SERIES} series already; {name:?} and all further ones are left out"),
                     ));
@@ -135,12 +136,16 @@ impl Slot {
         self.readings.values.clear();
         let mut source = self.source.take()?;
         let readings = &mut self.readings;
-        let outcome = panic::catch_unwind(AssertUnwindSafe(|| source.sample(readings)));
+        let has_failed = self.has_failed;
+        // The error is the source's own too: printing and dropping it may panic as well.
+        let outcome = panic::catch_unwind(AssertUnwindSafe(|| {
+            let error = source.sample(readings).err().filter(|_| !has_failed)?;
+            Some(with_causes(error.as_ref()))
+        }));
         let message = match outcome {
-            Ok(result) => {
+            Ok(message) => {
                 self.source = Some(source);
-                let error = result.err().filter(|_| !self.has_failed)?;
-                with_causes(error.as_ref())
+                message?
             }
             Err(payload) => {
                 // Half of a round is no round.
@@ -179,7 +184,7 @@ pub(super) struct Rounds<'s> {
     shared: &'s Shared,
     clock: Clock,
     slots: Vec<Slot>,
-    deliver: Box<dyn FnMut(&[Sample<'_>]) + Send>,
+    deliver: Box<Deliver>,
     looks: Option<Looks>,
 }
 
@@ -252,7 +257,7 @@ impl Rounds<'_> {
             let now = self.clock.now();
             let mut store = self.shared.store();
             if let Some(failure) = failure {
-                store.fail(failure);
+                store.failures.push(failure);
             }
             let samples = store.record(owner, slot, now);
             drop(store);
@@ -266,7 +271,7 @@ impl Rounds<'_> {
 /// Looks at the threads between the rounds.
 struct Looks {
     tasks: TaskReader,
-    tops: Box<dyn FnMut(&mut Vec<ThreadTop>) + Send>,
+    tops: Box<ReadTops>,
     probe: StateProbe,
     tops_now: Vec<ThreadTop>,
     tops_after: Vec<ThreadTop>,
@@ -281,7 +286,7 @@ struct Looks {
 }
 
 impl Looks {
-    fn new(tasks: TaskReader, tops: Box<dyn FnMut(&mut Vec<ThreadTop>) + Send>) -> Looks {
+    fn new(tasks: TaskReader, tops: Box<ReadTops>) -> Looks {
         Looks {
             tasks,
             tops,

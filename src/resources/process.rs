@@ -228,16 +228,17 @@ mod tests {
     #[test]
     fn both_ways_to_read_the_process_agree() {
         let mut reader = TotalsReader::default();
-        let direct = reader.read_proc();
-        let portable = reader.read_portable();
-        let close = |one: Option<u64>, other: Option<u64>| {
-            let (one, other) = (one.unwrap() as f64, other.unwrap() as f64);
-            assert!((one - other).abs() <= 0.3 * one, "{one} against {other}");
-        };
-        close(direct.rss_bytes, portable.rss_bytes);
-        close(direct.virtual_bytes, portable.virtual_bytes);
-        assert!(direct.disk_read_bytes <= portable.disk_read_bytes);
-        assert!(direct.disk_written_bytes <= portable.disk_written_bytes);
+        // Other tests start threads and allocate meanwhile, so one agreement is what can be asked for.
+        let agreed = (0..1000).any(|_| {
+            let direct = reader.read_proc();
+            let portable = reader.read_portable();
+            let rss = direct.rss_bytes.unwrap();
+            direct.virtual_bytes == portable.virtual_bytes
+                && rss.abs_diff(portable.rss_bytes.unwrap()) <= rss / 10
+                && direct.disk_read_bytes == portable.disk_read_bytes
+                && direct.disk_written_bytes == portable.disk_written_bytes
+        });
+        assert!(agreed);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::model::{Nanos, OnCpu, PathId, ThreadSightings, ThreadTop};
 /// The most threads whose state is read in one tick; the others have their turn in the next. One read takes 2.5 us.
 const READS_PER_TICK: usize = 8;
 
-/// Up to this many threads have their CPU time read in every round, which takes 0.3 ms.
+/// Up to this many threads have their CPU time read in every round, at 2 us each.
 const READS_PER_ROUND: usize = 128;
 
 /// In a process with more threads than [`READS_PER_ROUND`] they are listed only once in this many rounds.
@@ -274,7 +274,7 @@ impl ThreadBook {
             return;
         };
         self.rounds += 1;
-        // Listing a thousand threads takes milliseconds, and the crate's own seldom come or go.
+        // The crate's own threads seldom come or go.
         if self.tasks.len() > READS_PER_ROUND && !self.rounds.is_multiple_of(LISTING_PERIOD) {
             return;
         }

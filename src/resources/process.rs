@@ -129,8 +129,8 @@ impl TotalsReader {
         cpu.or_else(|| self.read_portable().usage.cpu)
     }
 
-    /// sysinfo reads the same files, but it has no threads here, counts the file that it counts with as open, keeps
-    /// one open, and takes twice as long for half of the numbers.
+    /// sysinfo reads the same files, but it counts the file that it counts with as open, counts threads only by reading
+    /// every one of them, and took 15 us for CPU, memory and storage where these reads take 7 us for all.
     fn read_proc(&mut self) -> Totals {
         let status = self.proc.status().unwrap_or_default();
         let disk = self.proc.disk();

@@ -1,0 +1,29 @@
+//! The layer of this crate.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tracing::level_filters::LevelFilter;
+use tracing_cortex::{CortexLayer, Overflow};
+
+use crate::system::{Installed, System, set_default};
+
+/// Makes one of the `Cortex*` systems the default of this process.
+pub(crate) fn install(system: System, level: LevelFilter, path: PathBuf) -> Installed {
+    let builder = CortexLayer::builder();
+    let builder = match system {
+        System::CortexResources => builder.resources(Duration::from_millis(250)),
+        _ => builder.no_resources(),
+    };
+    let (builder, trace) = match system {
+        System::CortexChrome => (builder.chrome(&path).overflow(Overflow::DropNewest), Some(path)),
+        System::CortexChromeBlock => (builder.chrome(&path).overflow(Overflow::Block), Some(path)),
+        _ => (builder, None),
+    };
+    let (layer, guard) = builder.build().unwrap();
+    set_default(layer, level);
+    Installed {
+        trace,
+        finish: Box::new(move || Some(guard.finish().unwrap().losses.dropped_spans)),
+    }
+}

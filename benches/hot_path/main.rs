@@ -1,0 +1,103 @@
+//! What a span costs, against a layer that does nothing and against the peers, in one run.
+//!
+//! `cargo bench --bench hot_path [-- [--strict] [S1 S2 S4x1 S4x2 S5 S6 S7]]` prints tables and writes
+//! `target/bench/hot_path.json`. Each measurement is a process of its own; a round measures every case once, in an order
+//! that rotates; figures are medians over the rounds, and a ratio is taken within its round. `CORTEX_BENCH_ROUNDS` sets
+//! their number. With `--strict` a bar that is not met is a failure.
+//!
+//! `cargo bench --bench hot_path -- --callgrind` counts instructions instead, which other load does not change.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a benchmark that cannot measure has to stop, and it exists to print"
+)]
+
+mod bars;
+mod callgrind;
+mod case;
+mod cortex;
+mod cpu;
+mod report;
+mod rounds;
+mod system;
+mod workload;
+
+use std::env;
+use std::process::ExitCode;
+
+use crate::case::Case;
+use crate::report::Machine;
+use crate::rounds::Round;
+use crate::system::System;
+use crate::workload::Scenario;
+
+/// Odd, so that the median is a round that happened; with it the whole takes less than three minutes on two cores.
+const ROUNDS: usize = 15;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments.as_slice() {
+        ["--case", scenario, system, rest @ ..] => {
+            let scenario = Scenario::parse(scenario).unwrap();
+            let system = System::parse(system).unwrap();
+            let spans = match rest {
+                ["--spans", spans] => spans.parse().unwrap(),
+                _ => scenario.spans(),
+            };
+            let measurement = Case { scenario, system }.run(spans);
+            println!("{}", serde_json::to_string(&measurement).unwrap());
+            ExitCode::SUCCESS
+        }
+        _ if arguments.contains(&"--callgrind") => callgrind::run(),
+        _ if arguments.contains(&"--bench") => bench(&arguments),
+        // `cargo test --all-targets` runs this too, in a build whose figures would mean nothing.
+        _ => {
+            println!("nothing to test; measure with: cargo bench --bench hot_path");
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn bench(arguments: &[&str]) -> ExitCode {
+    let mut scenarios = Vec::new();
+    let mut strict = false;
+    for argument in arguments {
+        match (*argument, Scenario::parse(argument)) {
+            ("--bench", _) => {}
+            ("--strict", _) => strict = true,
+            (_, Some(scenario)) => scenarios.push(scenario),
+            _ => {
+                println!(
+                    "unknown argument {argument}: expected --strict, --callgrind or S1 S2 S4x1 S4x2 S5 S6 S7"
+                );
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    if scenarios.is_empty() {
+        scenarios.extend(Scenario::ALL);
+    }
+    let count = match env::var("CORTEX_BENCH_ROUNDS") {
+        Ok(rounds) => rounds.parse().unwrap(),
+        Err(_) => ROUNDS,
+    };
+
+    let machine = Machine::before();
+    let rounds: Vec<Round> = (0..count)
+        .map(|index| Round::run(index, &scenarios))
+        .collect();
+    let machine = machine.after();
+    let verdicts = bars::judge(&rounds);
+
+    println!("{count} rounds, {machine}");
+    report::print_figures(&rounds);
+    report::print_bars(&verdicts);
+    let path = report::write_json(&machine, &rounds, &verdicts).unwrap();
+    println!("\nwritten to {}", path.display());
+    if strict && verdicts.iter().any(|verdict| !verdict.met) {
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,301 @@
+//! The tables and the JSON file.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::process::Command;
+use std::thread;
+
+use serde::Serialize;
+
+use crate::bars::Verdict;
+use crate::case::Measurement;
+use crate::cpu;
+use crate::rounds::{Round, Spread, cases};
+use crate::system::System;
+use crate::workload::Scenario;
+
+/// Where and when it was measured.
+#[derive(Debug, Serialize)]
+pub(crate) struct Machine {
+    cores: usize,
+    processor: Option<String>,
+    rustc: Option<String>,
+    load_before: Option<String>,
+    load_after: Option<String>,
+}
+
+impl Machine {
+    pub(crate) fn before() -> Machine {
+        Machine {
+            cores: thread::available_parallelism().map_or(0, usize::from),
+            processor: processor(),
+            rustc: rustc(),
+            load_before: cpu::load_average(),
+            load_after: None,
+        }
+    }
+
+    pub(crate) fn after(mut self) -> Machine {
+        self.load_after = cpu::load_average();
+        self
+    }
+}
+
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let or_unknown =
+            |text: &Option<String>| text.clone().unwrap_or_else(|| "unknown".to_owned());
+        write!(
+            f,
+            "{} cores, {}, {}, load average {} before and {} after",
+            self.cores,
+            or_unknown(&self.processor),
+            or_unknown(&self.rustc),
+            or_unknown(&self.load_before),
+            or_unknown(&self.load_after),
+        )
+    }
+}
+
+fn processor() -> Option<String> {
+    let text = fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("model name"))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
+}
+
+fn rustc() -> Option<String> {
+    let output = Command::new("rustc").arg("--version").output().ok()?;
+    Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())
+}
+
+/// One figure of one case.
+#[derive(Debug, Serialize)]
+struct Line {
+    scenario: Scenario,
+    system: System,
+    figure: &'static str,
+    unit: &'static str,
+    #[serde(flatten)]
+    spread: Spread,
+}
+
+type Read = fn(&Measurement) -> Option<f64>;
+
+const FIGURES: &[(&str, &str, Read)] = &[
+    ("wall per span", "ns", |m| Some(m.wall_ns)),
+    ("CPU per span", "ns", |m| m.cpu_ns),
+    ("best wall per span", "ns", |m| Some(m.best_ns)),
+    ("total wall", "ms", |m| Some(m.total_wall_ms)),
+    ("total CPU", "ms", |m| m.total_cpu_ms),
+    ("peak RSS", "MiB", |m| m.peak_rss_mib),
+    ("opened", "spans", |m| Some(m.opened as f64)),
+    ("dropped", "spans", |m| m.dropped.map(|spans| spans as f64)),
+    ("written", "spans", |m| m.written.map(|spans| spans as f64)),
+    ("trace", "MiB", |m| m.trace_mib),
+    ("pinned", "bool", |m| Some(f64::from(u8::from(m.pinned)))),
+];
+
+#[derive(Debug, Serialize)]
+struct Document<'a> {
+    schema: &'static str,
+    rounds: usize,
+    machine: &'a Machine,
+    figures: Vec<Line>,
+    bars: &'a [Verdict],
+}
+
+/// Writes `target/bench/hot_path.json` and returns its path.
+pub(crate) fn write_json(
+    machine: &Machine,
+    rounds: &[Round],
+    bars: &[Verdict],
+) -> io::Result<PathBuf> {
+    let mut figures = Vec::new();
+    for case in cases() {
+        for (figure, unit, read) in FIGURES {
+            let spread = Spread::over(rounds, |round| {
+                round.get(case.scenario, case.system).and_then(read)
+            });
+            figures.extend(spread.map(|spread| Line {
+                scenario: case.scenario,
+                system: case.system,
+                figure,
+                unit,
+                spread,
+            }));
+            if *figure == "wall per span" && case.system != System::Empty {
+                let ratio = Spread::over(rounds, |round| {
+                    over_baseline(round, case.scenario, case.system, read)
+                });
+                figures.extend(ratio.map(|spread| Line {
+                    scenario: case.scenario,
+                    system: case.system,
+                    figure: "wall per span, x empty",
+                    unit: "ratio",
+                    spread,
+                }));
+            }
+        }
+    }
+    let document = Document {
+        schema: "tracing-cortex-bench/1",
+        rounds: rounds.len(),
+        machine,
+        figures,
+        bars,
+    };
+    let folder = target_folder().join("bench");
+    fs::create_dir_all(&folder)?;
+    let path = folder.join("hot_path.json");
+    fs::write(&path, serde_json::to_string_pretty(&document)?)?;
+    Ok(path)
+}
+
+/// Returns the folder that cargo builds into: it gives a benchmark `tmp` in there.
+fn target_folder() -> PathBuf {
+    let mut folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    folder.pop();
+    folder
+}
+
+fn over_baseline(round: &Round, scenario: Scenario, system: System, read: &Read) -> Option<f64> {
+    let own = read(round.get(scenario, system)?)?;
+    Some(own / read(round.get(scenario, System::Empty)?)?)
+}
+
+/// Prints one table per scenario that ran.
+pub(crate) fn print_figures(rounds: &[Round]) {
+    for scenario in Scenario::ALL {
+        let systems: Vec<System> = cases()
+            .filter(|case| case.scenario == scenario)
+            .map(|case| case.system)
+            .filter(|system| {
+                rounds
+                    .iter()
+                    .any(|round| round.get(scenario, *system).is_some())
+            })
+            .collect();
+        if systems.is_empty() {
+            continue;
+        }
+        println!("\n{}: {}", scenario.id(), scenario.title());
+        if scenario == Scenario::Bulk {
+            print_bulk(rounds, &systems);
+        } else {
+            print_per_span(rounds, scenario, &systems);
+        }
+        let pinned = rounds.iter().all(|round| {
+            systems
+                .iter()
+                .all(|system| round.get(scenario, *system).is_none_or(|m| m.pinned))
+        });
+        if matches!(scenario, Scenario::OneThread | Scenario::TwoThreads) && !pinned {
+            println!("  not pinned: the threads may have shared a processor");
+        }
+    }
+}
+
+fn print_per_span(rounds: &[Round], scenario: Scenario, systems: &[System]) {
+    println!(
+        "  {:<20} {:>9} {:>19} {:>8} {:>8} {:>9} {:>15} {:>8} {:>8}",
+        "system",
+        "wall ns",
+        "[min..max]",
+        "CPU ns",
+        "best ns",
+        "x empty",
+        "[min..max]",
+        "+ ns",
+        "dropped"
+    );
+    for &system in systems {
+        let of =
+            |read: Read| Spread::over(rounds, |round| round.get(scenario, system).and_then(read));
+        let wall: Read = |m| Some(m.wall_ns);
+        let ratio = Spread::over(rounds, |round| {
+            over_baseline(round, scenario, system, &wall)
+        });
+        let added = Spread::over(rounds, |round| {
+            Some(round.get(scenario, system)?.wall_ns - round.get(scenario, System::Empty)?.wall_ns)
+        });
+        println!(
+            "  {:<20} {:>9} {:>19} {:>8} {:>8} {:>9} {:>15} {:>8} {:>8}",
+            system.id(),
+            median(of(wall), 1),
+            range(of(wall), 1),
+            median(of(|m| m.cpu_ns), 1),
+            median(of(|m| Some(m.best_ns)), 1),
+            median(ratio, 2),
+            range(ratio, 2),
+            median(added, 1),
+            dropped_share(of(|m| Some(m.dropped? as f64 * 100.0 / m.opened as f64))),
+        );
+    }
+}
+
+fn print_bulk(rounds: &[Round], systems: &[System]) {
+    println!(
+        "  {:<20} {:>9} {:>17} {:>8} {:>8} {:>9} {:>9} {:>10}",
+        "system", "wall ms", "[min..max]", "CPU ms", "RSS MiB", "written", "dropped", "trace MiB"
+    );
+    for &system in systems {
+        let of = |read: Read| {
+            Spread::over(rounds, |round| {
+                round.get(Scenario::Bulk, system).and_then(read)
+            })
+        };
+        println!(
+            "  {:<20} {:>9} {:>17} {:>8} {:>8} {:>9} {:>9} {:>10}",
+            system.id(),
+            median(of(|m| Some(m.total_wall_ms)), 0),
+            range(of(|m| Some(m.total_wall_ms)), 0),
+            median(of(|m| m.total_cpu_ms), 0),
+            median(of(|m| m.peak_rss_mib), 1),
+            median(of(|m| m.written.map(|spans| spans as f64)), 0),
+            median(of(|m| m.dropped.map(|spans| spans as f64)), 0),
+            median(of(|m| m.trace_mib), 1),
+        );
+    }
+}
+
+/// Prints every bar with its verdict.
+pub(crate) fn print_bars(bars: &[Verdict]) {
+    println!("\nbars (speeds by the median round, promises by the worst)");
+    for bar in bars {
+        let digits = match bar.unit {
+            "ratio" => 3,
+            "spans" => 0,
+            _ => 1,
+        };
+        println!(
+            "  {:<4} {:<20} {:<40} {:>9} <= {:<6} {:<6} {:<17} {}",
+            bar.scenario.id(),
+            bar.system.id(),
+            bar.figure,
+            bar.judged
+                .map_or("-".to_owned(), |value| format!("{value:.digits$}")),
+            bar.limit,
+            bar.unit,
+            range(bar.measured, digits),
+            if bar.met { "met" } else { "NOT met" },
+        );
+    }
+}
+
+fn median(spread: Option<Spread>, digits: usize) -> String {
+    spread.map_or("-".to_owned(), |spread| {
+        format!("{:.digits$}", spread.median)
+    })
+}
+
+fn range(spread: Option<Spread>, digits: usize) -> String {
+    spread.map_or("-".to_owned(), |spread| {
+        format!("[{:.digits$}..{:.digits$}]", spread.min, spread.max)
+    })
+}
+
+fn dropped_share(percent: Option<Spread>) -> String {
+    percent.map_or("-".to_owned(), |spread| format!("{:.1}%", spread.median))
+}

@@ -16,7 +16,10 @@ pub(crate) fn install(system: System, level: LevelFilter, path: PathBuf) -> Inst
         _ => builder.no_resources(),
     };
     let (builder, trace) = match system {
-        System::CortexChrome => (builder.chrome(&path).overflow(Overflow::DropNewest), Some(path)),
+        System::CortexChrome => (
+            builder.chrome(&path).overflow(Overflow::DropNewest),
+            Some(path),
+        ),
         System::CortexChromeBlock => (builder.chrome(&path).overflow(Overflow::Block), Some(path)),
         _ => (builder, None),
     };

@@ -10,7 +10,7 @@ use std::thread;
 use serde::Serialize;
 
 use crate::bars::Verdict;
-use crate::case::Measurement;
+use crate::case::{Case, Measurement};
 use crate::cpu;
 use crate::rounds::{Round, Spread, cases};
 use crate::system::System;
@@ -114,30 +114,29 @@ pub(crate) fn write_json(
 ) -> io::Result<PathBuf> {
     let mut figures = Vec::new();
     for case in cases() {
-        for (figure, unit, read) in FIGURES {
-            let spread = Spread::over(rounds, |round| {
-                round.get(case.scenario, case.system).and_then(read)
-            });
+        let Case { scenario, system } = case;
+        let mut line = |figure, unit, spread: Option<Spread>| {
             figures.extend(spread.map(|spread| Line {
-                scenario: case.scenario,
-                system: case.system,
+                scenario,
+                system,
                 figure,
                 unit,
                 spread,
             }));
-            if *figure == "wall per span" && case.system != System::Empty {
-                let ratio = Spread::over(rounds, |round| {
-                    over_baseline(round, case.scenario, case.system, read)
-                });
-                figures.extend(ratio.map(|spread| Line {
-                    scenario: case.scenario,
-                    system: case.system,
-                    figure: "wall per span, x empty",
-                    unit: "ratio",
-                    spread,
-                }));
-            }
+        };
+        for (figure, unit, read) in FIGURES {
+            line(figure, unit, figure_of(rounds, case, *read));
         }
+        line(
+            "wall per span, x empty",
+            "ratio",
+            over_baseline(rounds, case),
+        );
+        line(
+            "wall per span, added to empty",
+            "ns",
+            added_to_baseline(rounds, case),
+        );
     }
     let document = Document {
         schema: "tracing-cortex-bench/1",
@@ -160,9 +159,24 @@ fn target_folder() -> PathBuf {
     folder
 }
 
-fn over_baseline(round: &Round, scenario: Scenario, system: System, read: &Read) -> Option<f64> {
-    let own = read(round.get(scenario, system)?)?;
-    Some(own / read(round.get(scenario, System::Empty)?)?)
+fn figure_of(rounds: &[Round], case: Case, read: Read) -> Option<Spread> {
+    Spread::over(rounds, |round| {
+        round.get(case.scenario, case.system).and_then(read)
+    })
+}
+
+fn over_baseline(rounds: &[Round], case: Case) -> Option<Spread> {
+    Spread::over(rounds, |round| {
+        let own = round.get(case.scenario, case.system)?;
+        Some(own.wall_ns / round.get(case.scenario, System::Empty)?.wall_ns)
+    })
+}
+
+fn added_to_baseline(rounds: &[Round], case: Case) -> Option<Spread> {
+    Spread::over(rounds, |round| {
+        let own = round.get(case.scenario, case.system)?;
+        Some(own.wall_ns - round.get(case.scenario, System::Empty)?.wall_ns)
+    })
 }
 
 /// Prints one table per scenario that ran.
@@ -211,25 +225,20 @@ fn print_per_span(rounds: &[Round], scenario: Scenario, systems: &[System]) {
         "dropped"
     );
     for &system in systems {
-        let of =
-            |read: Read| Spread::over(rounds, |round| round.get(scenario, system).and_then(read));
-        let wall: Read = |m| Some(m.wall_ns);
-        let ratio = Spread::over(rounds, |round| {
-            over_baseline(round, scenario, system, &wall)
-        });
-        let added = Spread::over(rounds, |round| {
-            Some(round.get(scenario, system)?.wall_ns - round.get(scenario, System::Empty)?.wall_ns)
-        });
+        let case = Case { scenario, system };
+        let of = |read| figure_of(rounds, case, read);
+        let wall = of(|m| Some(m.wall_ns));
+        let ratio = over_baseline(rounds, case);
         println!(
             "  {:<20} {:>9} {:>19} {:>8} {:>8} {:>9} {:>15} {:>8} {:>8}",
             system.id(),
-            median(of(wall), 1),
-            range(of(wall), 1),
+            median(wall, 1),
+            range(wall, 1),
             median(of(|m| m.cpu_ns), 1),
             median(of(|m| Some(m.best_ns)), 1),
             median(ratio, 2),
             range(ratio, 2),
-            median(added, 1),
+            median(added_to_baseline(rounds, case), 1),
             dropped_share(of(|m| Some(m.dropped? as f64 * 100.0 / m.opened as f64))),
         );
     }
@@ -241,16 +250,17 @@ fn print_bulk(rounds: &[Round], systems: &[System]) {
         "system", "wall ms", "[min..max]", "CPU ms", "RSS MiB", "written", "dropped", "trace MiB"
     );
     for &system in systems {
-        let of = |read: Read| {
-            Spread::over(rounds, |round| {
-                round.get(Scenario::Bulk, system).and_then(read)
-            })
+        let case = Case {
+            scenario: Scenario::Bulk,
+            system,
         };
+        let of = |read| figure_of(rounds, case, read);
+        let wall = of(|m| Some(m.total_wall_ms));
         println!(
             "  {:<20} {:>9} {:>17} {:>8} {:>8} {:>9} {:>9} {:>10}",
             system.id(),
-            median(of(|m| Some(m.total_wall_ms)), 0),
-            range(of(|m| Some(m.total_wall_ms)), 0),
+            median(wall, 0),
+            range(wall, 0),
             median(of(|m| m.total_cpu_ms), 0),
             median(of(|m| m.peak_rss_mib), 1),
             median(of(|m| m.written.map(|spans| spans as f64)), 0),

@@ -18,12 +18,12 @@ struct Bar {
 /// What is compared with the limit. Every comparison with another case uses the one of the same round.
 #[derive(Debug, Clone, Copy)]
 enum Figure {
-    /// Wall time per span over the baseline's.
+    /// The cost of a span over the baseline's.
     OverBaseline,
-    /// CPU time per span over that of the same system on one thread.
+    /// The cost of a span over that of the same system on one thread.
     OverOneThread,
-    /// Wall time per span.
-    WallNs,
+    /// The cost of a span.
+    SpanNs,
     /// What the system adds to the baseline, over what the peer adds.
     AddedOver(System),
     /// Total wall time over the peer's.
@@ -109,7 +109,7 @@ const BARS: &[Bar] = &[
         Figure::OverBaseline,
         5.0,
     ),
-    bar(Scenario::Disabled, System::CortexStats, Figure::WallNs, 3.0),
+    bar(Scenario::Disabled, System::CortexStats, Figure::SpanNs, 3.0),
     bar(
         Scenario::Bulk,
         System::CortexChrome,
@@ -156,12 +156,14 @@ impl Figure {
     fn of(self, scenario: Scenario, system: System, round: &Round) -> Option<f64> {
         let own = round.get(scenario, system)?;
         Some(match self {
-            Figure::OverBaseline => own.wall_ns / round.get(scenario, System::Empty)?.wall_ns,
-            Figure::OverOneThread => own.cpu_ns? / round.get(Scenario::OneThread, system)?.cpu_ns?,
-            Figure::WallNs => own.wall_ns,
+            Figure::OverBaseline => own.span_ns() / round.get(scenario, System::Empty)?.span_ns(),
+            Figure::OverOneThread => {
+                own.span_ns() / round.get(Scenario::OneThread, system)?.span_ns()
+            }
+            Figure::SpanNs => own.span_ns(),
             Figure::AddedOver(peer) => {
-                let baseline = round.get(scenario, System::Empty)?.wall_ns;
-                (own.wall_ns - baseline) / (round.get(scenario, peer)?.wall_ns - baseline)
+                let baseline = round.get(scenario, System::Empty)?.span_ns();
+                (own.span_ns() - baseline) / (round.get(scenario, peer)?.span_ns() - baseline)
             }
             Figure::TotalOver(peer) => own.total_wall_ms / round.get(scenario, peer)?.total_wall_ms,
             Figure::PeakRssMib => own.peak_rss_mib?,
@@ -184,7 +186,7 @@ impl Figure {
             | Figure::OverOneThread
             | Figure::AddedOver(_)
             | Figure::TotalOver(_) => "ratio",
-            Figure::WallNs => "ns",
+            Figure::SpanNs => "ns",
             Figure::PeakRssMib => "MiB",
             Figure::Lost | Figure::Unaccounted => "spans",
         }
@@ -193,8 +195,8 @@ impl Figure {
     fn name(self) -> String {
         match self {
             Figure::OverBaseline => "per span, x empty".to_owned(),
-            Figure::OverOneThread => "CPU per span, x its one thread".to_owned(),
-            Figure::WallNs => "per span".to_owned(),
+            Figure::OverOneThread => "per span, x its one thread".to_owned(),
+            Figure::SpanNs => "per span".to_owned(),
             Figure::AddedOver(peer) => format!("added per span, x {}", peer.id()),
             Figure::TotalOver(peer) => format!("wall, x {}", peer.id()),
             Figure::PeakRssMib => "peak RSS".to_owned(),

@@ -3,7 +3,8 @@
 //! `cargo bench --bench hot_path [-- [--strict] [S1 S2 S4x1 S4x2 S5 S6 S7]]` prints tables and writes
 //! `target/bench/hot_path.json`. Each measurement is a process of its own; a round measures every case once, in an order
 //! that rotates; figures are medians over the rounds, and a ratio is taken within its round. `CORTEX_BENCH_ROUNDS` sets
-//! their number. With `--strict` a bar that is not met is a failure.
+//! their number. A span costs the CPU time of the thread that opens it; wall time is beside it. With `--strict` a bar that
+//! is not met is a failure.
 //!
 //! `cargo bench --bench hot_path -- --callgrind` counts instructions instead, which other load does not change.
 

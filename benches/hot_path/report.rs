@@ -84,8 +84,8 @@ struct Line {
 type Read = fn(&Measurement) -> Option<f64>;
 
 const FIGURES: &[(&str, &str, Read)] = &[
+    ("per span", "ns", |m| Some(m.span_ns())),
     ("wall per span", "ns", |m| Some(m.wall_ns)),
-    ("CPU per span", "ns", |m| m.cpu_ns),
     ("best wall per span", "ns", |m| Some(m.best_ns)),
     ("total wall", "ms", |m| Some(m.total_wall_ms)),
     ("total CPU", "ms", |m| m.total_cpu_ms),
@@ -127,13 +127,9 @@ pub(crate) fn write_json(
         for (figure, unit, read) in FIGURES {
             line(figure, unit, figure_of(rounds, case, *read));
         }
+        line("per span, x empty", "ratio", over_baseline(rounds, case));
         line(
-            "wall per span, x empty",
-            "ratio",
-            over_baseline(rounds, case),
-        );
-        line(
-            "wall per span, added to empty",
+            "per span, added to empty",
             "ns",
             added_to_baseline(rounds, case),
         );
@@ -168,14 +164,14 @@ fn figure_of(rounds: &[Round], case: Case, read: Read) -> Option<Spread> {
 fn over_baseline(rounds: &[Round], case: Case) -> Option<Spread> {
     Spread::over(rounds, |round| {
         let own = round.get(case.scenario, case.system)?;
-        Some(own.wall_ns / round.get(case.scenario, System::Empty)?.wall_ns)
+        Some(own.span_ns() / round.get(case.scenario, System::Empty)?.span_ns())
     })
 }
 
 fn added_to_baseline(rounds: &[Round], case: Case) -> Option<Spread> {
     Spread::over(rounds, |round| {
         let own = round.get(case.scenario, case.system)?;
-        Some(own.wall_ns - round.get(case.scenario, System::Empty)?.wall_ns)
+        Some(own.span_ns() - round.get(case.scenario, System::Empty)?.span_ns())
     })
 }
 
@@ -215,9 +211,9 @@ fn print_per_span(rounds: &[Round], scenario: Scenario, systems: &[System]) {
     println!(
         "  {:<20} {:>9} {:>19} {:>8} {:>8} {:>9} {:>15} {:>8} {:>8}",
         "system",
-        "wall ns",
+        "ns",
         "[min..max]",
-        "CPU ns",
+        "wall ns",
         "best ns",
         "x empty",
         "[min..max]",
@@ -227,14 +223,14 @@ fn print_per_span(rounds: &[Round], scenario: Scenario, systems: &[System]) {
     for &system in systems {
         let case = Case { scenario, system };
         let of = |read| figure_of(rounds, case, read);
-        let wall = of(|m| Some(m.wall_ns));
+        let cost = of(|m| Some(m.span_ns()));
         let ratio = over_baseline(rounds, case);
         println!(
             "  {:<20} {:>9} {:>19} {:>8} {:>8} {:>9} {:>15} {:>8} {:>8}",
             system.id(),
-            median(wall, 1),
-            range(wall, 1),
-            median(of(|m| m.cpu_ns), 1),
+            median(cost, 1),
+            range(cost, 1),
+            median(of(|m| Some(m.wall_ns)), 1),
             median(of(|m| Some(m.best_ns)), 1),
             median(ratio, 2),
             range(ratio, 2),

@@ -20,10 +20,10 @@ pub(crate) enum Scenario {
     /// Three nested spans, the innermost with three fields.
     #[serde(rename = "S2")]
     Nested,
-    /// `Flat` on one pinned thread, by CPU time.
+    /// `Flat` on one pinned thread.
     #[serde(rename = "S4x1")]
     OneThread,
-    /// `Flat` on two pinned threads at once, by CPU time.
+    /// `Flat` on two pinned threads at once.
     #[serde(rename = "S4x2")]
     TwoThreads,
     /// One span around a future that is polled ten times.
@@ -64,8 +64,8 @@ impl Scenario {
         match self {
             Scenario::Flat => "one flat span, one thread",
             Scenario::Nested => "depth 3, three fields on the inner one",
-            Scenario::OneThread => "one flat span, one pinned thread, CPU time",
-            Scenario::TwoThreads => "one flat span, two pinned threads, CPU time of each",
+            Scenario::OneThread => "one flat span, one pinned thread",
+            Scenario::TwoThreads => "one flat span, two pinned threads, each",
             Scenario::Polled => "one async span polled 10 times",
             Scenario::Disabled => "disabled by a global level filter",
             Scenario::Bulk => "2,000,000 spans, built to flushed",

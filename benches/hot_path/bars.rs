@@ -24,7 +24,8 @@ enum Figure {
     OverOneThread,
     /// The cost of a span.
     SpanNs,
-    /// What the system adds to the baseline, over what the peer adds.
+    /// The wall time per span that the system adds to the baseline, over what the peer adds. Not CPU time: what a peer's
+    /// worker thread takes from the loop is a cost of the peer.
     AddedOver(System),
     /// Total wall time over the peer's.
     TotalOver(System),
@@ -162,8 +163,8 @@ impl Figure {
             }
             Figure::SpanNs => own.span_ns(),
             Figure::AddedOver(peer) => {
-                let baseline = round.get(scenario, System::Empty)?.span_ns();
-                (own.span_ns() - baseline) / (round.get(scenario, peer)?.span_ns() - baseline)
+                let baseline = round.get(scenario, System::Empty)?.wall_ns;
+                (own.wall_ns - baseline) / (round.get(scenario, peer)?.wall_ns - baseline)
             }
             Figure::TotalOver(peer) => own.total_wall_ms / round.get(scenario, peer)?.total_wall_ms,
             Figure::PeakRssMib => own.peak_rss_mib?,
@@ -197,7 +198,7 @@ impl Figure {
             Figure::OverBaseline => "per span, x empty".to_owned(),
             Figure::OverOneThread => "per span, x its one thread".to_owned(),
             Figure::SpanNs => "per span".to_owned(),
-            Figure::AddedOver(peer) => format!("added per span, x {}", peer.id()),
+            Figure::AddedOver(peer) => format!("added wall per span, x {}", peer.id()),
             Figure::TotalOver(peer) => format!("wall, x {}", peer.id()),
             Figure::PeakRssMib => "peak RSS".to_owned(),
             Figure::Lost => "lost".to_owned(),

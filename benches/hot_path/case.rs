@@ -50,9 +50,8 @@ pub(crate) struct Measurement {
 impl Measurement {
     /// Returns what a span costs: CPU time of the thread that opens it, or wall time where that is not known.
     ///
-    /// No system here waits for anything in the loop, so on an idle machine the two agree, and under load wall time
-    /// measures the other processes. It makes the comparison with the peers the harder one: where their worker thread
-    /// takes the processor from the loop, only wall time has it.
+    /// The baseline and this crate's layer wait for nothing in the loop, so on an idle machine the two agree, and under
+    /// load wall time measures the other processes.
     pub(crate) fn span_ns(&self) -> f64 {
         self.cpu_ns.unwrap_or(self.wall_ns)
     }

@@ -131,7 +131,12 @@ pub(crate) fn write_json(
         line(
             "per span, added to empty",
             "ns",
-            added_to_baseline(rounds, case),
+            added_to_baseline(rounds, case, Measurement::span_ns),
+        );
+        line(
+            "wall per span, added to empty",
+            "ns",
+            added_to_baseline(rounds, case, |m| m.wall_ns),
         );
     }
     let document = Document {
@@ -168,10 +173,14 @@ fn over_baseline(rounds: &[Round], case: Case) -> Option<Spread> {
     })
 }
 
-fn added_to_baseline(rounds: &[Round], case: Case) -> Option<Spread> {
+fn added_to_baseline(
+    rounds: &[Round],
+    case: Case,
+    cost: fn(&Measurement) -> f64,
+) -> Option<Spread> {
     Spread::over(rounds, |round| {
-        let own = round.get(case.scenario, case.system)?;
-        Some(own.span_ns() - round.get(case.scenario, System::Empty)?.span_ns())
+        let own = cost(round.get(case.scenario, case.system)?);
+        Some(own - cost(round.get(case.scenario, System::Empty)?))
     })
 }
 
@@ -209,7 +218,7 @@ pub(crate) fn print_figures(rounds: &[Round]) {
 
 fn print_per_span(rounds: &[Round], scenario: Scenario, systems: &[System]) {
     println!(
-        "  {:<20} {:>9} {:>19} {:>8} {:>8} {:>9} {:>15} {:>8} {:>8}",
+        "  {:<20} {:>9} {:>19} {:>8} {:>8} {:>9} {:>15} {:>8} {:>8} {:>8}",
         "system",
         "ns",
         "[min..max]",
@@ -218,6 +227,7 @@ fn print_per_span(rounds: &[Round], scenario: Scenario, systems: &[System]) {
         "x empty",
         "[min..max]",
         "+ ns",
+        "+ wall",
         "dropped"
     );
     for &system in systems {
@@ -226,7 +236,7 @@ fn print_per_span(rounds: &[Round], scenario: Scenario, systems: &[System]) {
         let cost = of(|m| Some(m.span_ns()));
         let ratio = over_baseline(rounds, case);
         println!(
-            "  {:<20} {:>9} {:>19} {:>8} {:>8} {:>9} {:>15} {:>8} {:>8}",
+            "  {:<20} {:>9} {:>19} {:>8} {:>8} {:>9} {:>15} {:>8} {:>8} {:>8}",
             system.id(),
             median(cost, 1),
             range(cost, 1),
@@ -234,7 +244,8 @@ fn print_per_span(rounds: &[Round], scenario: Scenario, systems: &[System]) {
             median(of(|m| Some(m.best_ns)), 1),
             median(ratio, 2),
             range(ratio, 2),
-            median(added_to_baseline(rounds, case), 1),
+            median(added_to_baseline(rounds, case, Measurement::span_ns), 1),
+            median(added_to_baseline(rounds, case, |m| m.wall_ns), 1),
             dropped_share(of(|m| Some(m.dropped? as f64 * 100.0 / m.opened as f64))),
         );
     }

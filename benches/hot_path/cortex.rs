@@ -27,6 +27,6 @@ pub(crate) fn install(system: System, level: LevelFilter, path: PathBuf) -> Inst
     set_default(layer, level);
     Installed {
         trace,
-        finish: Box::new(move || Some(guard.finish().unwrap().losses.dropped_spans)),
+        finish: Box::new(move || Some(guard.finish().unwrap().profile().losses.dropped_spans)),
     }
 }

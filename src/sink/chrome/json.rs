@@ -31,11 +31,8 @@ pub(super) fn string(out: &mut Vec<u8>, text: &str) {
 /// Appends `text` as it stands between quotes.
 pub(super) fn escaped(out: &mut Vec<u8>, text: &str) {
     let bytes = text.as_bytes();
-    // Reads every byte without a branch, which the compiler turns into vector code; most text needs nothing else.
-    let special = bytes
-        .iter()
-        .fold(false, |special, &byte| special | needs_escape(byte));
-    if !special {
+    // Most text needs nothing else.
+    if is_plain(bytes) {
         out.extend_from_slice(bytes);
         return;
     }
@@ -47,6 +44,31 @@ pub(super) fn escaped(out: &mut Vec<u8>, text: &str) {
         rest = &tail[1..];
     }
     out.extend_from_slice(rest);
+}
+
+/// Whether no byte needs an escape, eight bytes at a time.
+#[inline]
+fn is_plain(bytes: &[u8]) -> bool {
+    let (words, rest) = bytes.as_chunks::<8>();
+    let mut special = 0;
+    for word in words {
+        special |= special_bytes(u64::from_le_bytes(*word));
+    }
+    let mut last = [b' '; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    special | special_bytes(u64::from_le_bytes(last)) == 0
+}
+
+/// Not zero if a byte of `word` needs an escape.
+#[inline]
+fn special_bytes(word: u64) -> u64 {
+    const ONES: u64 = u64::MAX / 255;
+    const TOPS: u64 = ONES << 7;
+    // Subtracting borrows into the top bit of the bytes below the limit; a byte whose top bit was set does not count.
+    let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word & TOPS;
+    below(word, 0x20)
+        | below(word ^ (ONES * u64::from(b'"')), 1)
+        | below(word ^ (ONES * u64::from(b'\\')), 1)
 }
 
 fn needs_escape(byte: u8) -> bool {

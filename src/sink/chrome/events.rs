@@ -1,7 +1,7 @@
-//! Records as lines of the trace, one event each.
+//! Records as lines of the trace, one each.
 //!
 //! All lines but the first begin with a comma: whatever is cut off after a line, what stays is an array without its
-//! end, which every viewer accepts.
+//! end, which every viewer accepts. The two events of a lane share a line, because viewers complain about half a lane.
 
 use super::args::Args;
 use super::json::{self, ELLIPSIS};
@@ -162,7 +162,7 @@ impl Events {
             self.args.own_mark(out, "unfinished");
         }
         self.args.close(out);
-        out.extend_from_slice(b"}\n");
+        out.push(b'}');
         let end = SpanRecord {
             start: record.end.max(record.start),
             ..record.clone()

@@ -49,7 +49,9 @@ fn every_cut_after_a_line_loads() {
     let text = out.text();
     let mut cuts = 0;
     for (at, _) in text.match_indices('\n') {
-        array(&format!("{}]", &text[..=at]));
+        let events = array(&format!("{}]", &text[..=at]));
+        let lanes = |phase| events.iter().filter(|event| event["ph"] == phase).count();
+        assert_eq!(lanes("b"), lanes("e"), "a lane was cut in half");
         cuts += 1;
     }
     assert!(cuts > 30, "{cuts} lines");

@@ -3,6 +3,8 @@
 //! All lines but the first begin with a comma: whatever is cut off after a line, what stays is an array without its
 //! end, which every viewer accepts. The two events of a lane share a line, because viewers complain about half a lane.
 
+use std::collections::HashMap;
+
 use super::args::Args;
 use super::json::{self, ELLIPSIS};
 use super::labels::{Labels, Lanes};
@@ -19,6 +21,12 @@ const NAME_BYTES: usize = 120;
 /// Set in the ids of overlapping activations, which must not meet the ids of spans.
 const OVERLAPPING: u64 = 1 << 63;
 
+/// The bars of one thread that were open in the end, as far as they are written.
+struct OpenBars {
+    first_start: Nanos,
+    last_end: Nanos,
+}
+
 /// Formats records. Holds what repeats from line to line.
 pub(super) struct Events {
     pid: u64,
@@ -26,6 +34,7 @@ pub(super) struct Events {
     lanes: Lanes,
     args: Args,
     overlaps: u64,
+    open: HashMap<u32, OpenBars>,
     /// The end of the trace so far.
     latest: Nanos,
 }
@@ -47,6 +56,7 @@ impl Events {
             lanes: Lanes::new(pid),
             args: Args::default(),
             overlaps: 0,
+            open: HashMap::new(),
             latest: Nanos::ZERO,
         }
     }
@@ -130,9 +140,14 @@ impl Events {
     }
 
     fn bar(&mut self, out: &mut Vec<u8>, record: &SpanRecord<'_>) {
+        let end = if record.unfinished {
+            self.end_of_open(record)
+        } else {
+            record.end
+        };
         self.begin(out, record, b",{\"ph\":\"X\"");
         out.extend_from_slice(b",\"dur\":");
-        json::micros(out, record.end.saturating_sub(record.start).0);
+        json::micros(out, end.saturating_sub(record.start).0);
         if !record.fields.is_empty() || record.unfinished {
             self.args.open(out);
             self.args.fields(out, record.fields, None);
@@ -142,6 +157,23 @@ impl Events {
             self.args.close(out);
         }
         out.extend_from_slice(b"}\n");
+    }
+
+    /// Returns where a bar that was open in the end stops: an outer one a nanosecond after the one inside it.
+    ///
+    /// All of them stop when the capture does, and speedscope, which adds start and length in floating point, would see
+    /// some outer bars stop before what is inside them.
+    fn end_of_open(&mut self, record: &SpanRecord<'_>) -> Nanos {
+        let open = self.open.entry(record.thread.index).or_insert(OpenBars {
+            first_start: Nanos(u64::MAX),
+            last_end: Nanos::ZERO,
+        });
+        if record.start > open.first_start {
+            return record.end;
+        }
+        open.first_start = record.start;
+        open.last_end = record.end.max(open.last_end.saturating_add(Nanos(1)));
+        open.last_end
     }
 
     fn lane(&mut self, out: &mut Vec<u8>, record: &SpanRecord<'_>, id: u64) {

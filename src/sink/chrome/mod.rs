@@ -12,6 +12,7 @@ mod lines;
 #[cfg(test)]
 mod tests;
 
+use std::cmp::Reverse;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{self, Path, PathBuf};
@@ -142,10 +143,18 @@ impl Sink for ChromeSink {
                 .take_while(|span| ended_together(first, span))
                 .count();
             let (run, after) = rest.split_at(together);
-            // Of two bars with the same start and end, viewers take the earlier line for the outer one, but the inner
-            // one ended first.
-            for record in run.iter().rev() {
-                self.append(|events, out| events.span(out, record))?;
+            if first.unfinished {
+                let mut inner_first: Vec<_> = run.iter().collect();
+                inner_first.sort_by_key(|record| Reverse(record.start));
+                for record in inner_first {
+                    self.append(|events, out| events.span(out, record))?;
+                }
+            } else {
+                // Of two bars with the same start and end, viewers take the earlier line for the outer one, but the
+                // inner one ended first.
+                for record in run.iter().rev() {
+                    self.append(|events, out| events.span(out, record))?;
+                }
             }
             rest = after;
         }
@@ -189,7 +198,9 @@ impl Sink for ChromeSink {
 }
 
 fn ended_together(one: &SpanRecord<'_>, other: &SpanRecord<'_>) -> bool {
-    one.end == other.end && one.thread.index == other.thread.index
+    one.end == other.end
+        && one.thread.index == other.thread.index
+        && one.unfinished == other.unfinished
 }
 
 fn open(path: &Path) -> io::Result<(Destination, Target)> {

@@ -197,6 +197,39 @@ fn of_two_bars_with_the_same_times_the_outer_comes_first() {
 }
 
 #[test]
+fn bars_that_are_open_in_the_end_stop_one_after_the_other() {
+    let (site, main) = (site(1, "nested"), thread(0, "main"));
+    let open = |start| SpanRecord {
+        unfinished: true,
+        ..span(&site, &main, SpanKind::Whole, start, 9_000)
+    };
+    let ends = |batches: &[&[u64]]| {
+        let events = written(|sink| {
+            for starts in batches {
+                let batch: Vec<_> = starts.iter().map(|&start| open(start)).collect();
+                sink.spans(&batch).unwrap();
+            }
+        });
+        let mut bars: Vec<_> = events
+            .iter()
+            .map(|event| {
+                let nanos = |key: &str| (event[key].as_f64().unwrap() * 1e3).round() as u64;
+                (nanos("ts"), nanos("ts") + nanos("dur"))
+            })
+            .collect();
+        bars.sort();
+        bars
+    };
+    let distinct = [(1_000, 9_002), (2_000, 9_001), (3_000, 9_000)];
+    assert_eq!(ends(&[&[3_000, 2_000, 1_000]]), distinct);
+    assert_eq!(ends(&[&[1_000, 2_000, 3_000]]), distinct);
+    assert_eq!(ends(&[&[3_000], &[2_000], &[1_000]]), distinct);
+    // In an order that the contract does not have, they still nest.
+    let tied = [(1_000, 9_000), (2_000, 9_000), (3_000, 9_000)];
+    assert_eq!(ends(&[&[1_000], &[2_000], &[3_000]]), tied);
+}
+
+#[test]
 fn a_field_that_was_recorded_twice_has_its_last_value() {
     let site = site(1, "read").with_fields(["a", "b", "c"]);
     let bytes = encode(&[

@@ -39,7 +39,7 @@ class Problems extends Array {
     if (!(found >= least && found <= most)) this.push(`${what}: ${found}, not in ${least}..=${most}`);
   }
   none(what, list) {
-    if (list.length > 0) this.push(`${what}: ${JSON.stringify(list)}`);
+    if (list.length > 0) this.push(`${list.length} ${what}: ${JSON.stringify(list.slice(0, 5))}`);
   }
   some(what, count) {
     if (!(count > 0)) this.push(`${what}: none`);

@@ -9,11 +9,15 @@ use crate::system::System;
 use crate::workload::Scenario;
 
 const SCENARIOS: [Scenario; 3] = [Scenario::Flat, Scenario::Nested, Scenario::Polled];
-const SYSTEMS: [System; 3] = [System::Empty, System::CortexStats, System::CortexChrome];
+const SYSTEMS: [System; 3] = [
+    System::Empty,
+    System::CortexStats,
+    System::CortexChromeRoomy,
+];
 
 /// Two lengths, whose difference is free of what happens once. Both fill the chunks of the loop evenly.
-const SHORT: u64 = 30_000;
-const LONG: u64 = 90_000;
+const SHORT: u64 = 3_000;
+const LONG: u64 = 9_000;
 
 /// Prints a table, or one line if valgrind is not there.
 pub(crate) fn run() -> ExitCode {
@@ -27,7 +31,7 @@ pub(crate) fn run() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     println!(
-        "{:<4} {:<16} {:>17} {:>8} {:>8}",
+        "{:<4} {:<20} {:>17} {:>8} {:>8}",
         "", "system", "instructions/span", "+ empty", "dropped"
     );
     for scenario in SCENARIOS {
@@ -39,7 +43,7 @@ pub(crate) fn run() -> ExitCode {
             let per_span = (long - short) as f64 / (LONG - SHORT) as f64;
             let baseline = *baseline.get_or_insert(per_span);
             println!(
-                "{:<4} {:<16} {:>17.1} {:>+8.1} {:>8}",
+                "{:<4} {:<20} {:>17.1} {:>+8.1} {:>8}",
                 scenario.id(),
                 system.id(),
                 per_span,

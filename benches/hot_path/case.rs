@@ -37,7 +37,7 @@ pub(crate) struct Measurement {
     pub(crate) peak_rss_mib: Option<f64>,
     /// Spans opened in all, warm-up included.
     pub(crate) opened: u64,
-    /// Spans that the system says it dropped.
+    /// Records that the system says it dropped. A polled span has one record per poll.
     pub(crate) dropped: Option<u64>,
     /// Complete events in the trace file, counted there; only of the bulk scenario.
     pub(crate) written: Option<u64>,

@@ -16,12 +16,14 @@ pub(crate) fn install(system: System, level: LevelFilter, path: PathBuf) -> Inst
         _ => builder.no_resources(),
     };
     let (builder, trace) = match system {
-        System::CortexChrome => (
-            builder.chrome(&path).overflow(Overflow::DropNewest),
-            Some(path),
-        ),
-        System::CortexChromeBlock => (builder.chrome(&path).overflow(Overflow::Block), Some(path)),
+        System::CortexChrome => (builder.overflow(Overflow::DropNewest), Some(path)),
+        System::CortexChromeBlock => (builder.overflow(Overflow::Block), Some(path)),
+        System::CortexChromeRoomy => (builder.max_record_bytes(1 << 30), Some(path)),
         _ => (builder, None),
+    };
+    let builder = match &trace {
+        Some(path) => builder.chrome(path),
+        None => builder,
     };
     let (layer, guard) = builder.build().unwrap();
     set_default(layer, level);

@@ -91,7 +91,9 @@ const FIGURES: &[(&str, &str, Read)] = &[
     ("total CPU", "ms", |m| m.total_cpu_ms),
     ("peak RSS", "MiB", |m| m.peak_rss_mib),
     ("opened", "spans", |m| Some(m.opened as f64)),
-    ("dropped", "spans", |m| m.dropped.map(|spans| spans as f64)),
+    ("dropped", "records", |m| {
+        m.dropped.map(|spans| spans as f64)
+    }),
     ("written", "spans", |m| m.written.map(|spans| spans as f64)),
     ("trace", "MiB", |m| m.trace_mib),
     ("pinned", "bool", |m| Some(f64::from(u8::from(m.pinned)))),
@@ -218,7 +220,7 @@ pub(crate) fn print_figures(rounds: &[Round]) {
 
 fn print_per_span(rounds: &[Round], scenario: Scenario, systems: &[System]) {
     println!(
-        "  {:<20} {:>9} {:>19} {:>8} {:>8} {:>9} {:>15} {:>8} {:>8} {:>8}",
+        "  {:<20} {:>9} {:>19} {:>8} {:>8} {:>9} {:>15} {:>8} {:>8} {:>9}",
         "system",
         "ns",
         "[min..max]",
@@ -228,7 +230,7 @@ fn print_per_span(rounds: &[Round], scenario: Scenario, systems: &[System]) {
         "[min..max]",
         "+ ns",
         "+ wall",
-        "dropped"
+        "drop/span"
     );
     for &system in systems {
         let case = Case { scenario, system };
@@ -236,7 +238,7 @@ fn print_per_span(rounds: &[Round], scenario: Scenario, systems: &[System]) {
         let cost = of(|m| Some(m.span_ns()));
         let ratio = over_baseline(rounds, case);
         println!(
-            "  {:<20} {:>9} {:>19} {:>8} {:>8} {:>9} {:>15} {:>8} {:>8} {:>8}",
+            "  {:<20} {:>9} {:>19} {:>8} {:>8} {:>9} {:>15} {:>8} {:>8} {:>9}",
             system.id(),
             median(cost, 1),
             range(cost, 1),
@@ -246,7 +248,7 @@ fn print_per_span(rounds: &[Round], scenario: Scenario, systems: &[System]) {
             range(ratio, 2),
             median(added_to_baseline(rounds, case, Measurement::span_ns), 1),
             median(added_to_baseline(rounds, case, |m| m.wall_ns), 1),
-            dropped_share(of(|m| Some(m.dropped? as f64 * 100.0 / m.opened as f64))),
+            median(of(|m| Some(m.dropped? as f64 / m.opened as f64)), 3),
         );
     }
 }
@@ -311,8 +313,4 @@ fn range(spread: Option<Spread>, digits: usize) -> String {
     spread.map_or("-".to_owned(), |spread| {
         format!("[{:.digits$}..{:.digits$}]", spread.min, spread.max)
     })
-}
-
-fn dropped_share(percent: Option<Spread>) -> String {
-    percent.map_or("-".to_owned(), |spread| format!("{:.1}%", spread.median))
 }

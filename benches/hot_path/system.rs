@@ -26,6 +26,8 @@ pub(crate) enum System {
     CortexChrome,
     /// The same, but it waits instead.
     CortexChromeBlock,
+    /// `CortexChrome` with room for every record, so that counted instructions are never those of a drop.
+    CortexChromeRoomy,
     /// tracing-chrome as it comes: without fields.
     TracingChrome,
     /// tracing-chrome with `include_args`.
@@ -35,12 +37,13 @@ pub(crate) enum System {
 }
 
 impl System {
-    pub(crate) const ALL: [System; 8] = [
+    pub(crate) const ALL: [System; 9] = [
         System::Empty,
         System::CortexStats,
         System::CortexResources,
         System::CortexChrome,
         System::CortexChromeBlock,
+        System::CortexChromeRoomy,
         System::TracingChrome,
         System::TracingChromeArgs,
         System::TracingTiming,
@@ -53,6 +56,7 @@ impl System {
             System::CortexResources => "cortex-resources",
             System::CortexChrome => "cortex-chrome",
             System::CortexChromeBlock => "cortex-chrome-block",
+            System::CortexChromeRoomy => "cortex-chrome-roomy",
             System::TracingChrome => "tracing-chrome",
             System::TracingChromeArgs => "tracing-chrome-args",
             System::TracingTiming => "tracing-timing",
@@ -74,7 +78,8 @@ impl System {
             System::CortexStats
             | System::CortexResources
             | System::CortexChrome
-            | System::CortexChromeBlock => cortex::install(self, level, path),
+            | System::CortexChromeBlock
+            | System::CortexChromeRoomy => cortex::install(self, level, path),
             System::TracingChrome | System::TracingChromeArgs => {
                 let (layer, guard) = ChromeLayerBuilder::new()
                     .file(&path)
@@ -114,7 +119,7 @@ impl System {
 pub(crate) struct Installed {
     /// The trace file that it writes, if it writes one.
     pub(crate) trace: Option<PathBuf>,
-    /// Flushes everything and returns how many spans were dropped, where the system counts that.
+    /// Flushes everything and returns how many span records were dropped, where the system counts that.
     pub(crate) finish: Box<dyn FnOnce() -> Option<u64>>,
 }
 

@@ -7,7 +7,8 @@ use tracing_core::Metadata;
 
 use super::capture::Capture;
 use super::local::{
-    FRAME_FOLDED, FRAME_HELD, FRAME_NESTED, FRAME_OVERLAPS, Frame, Local, ThreadShared, Work,
+    FRAME_AGAIN, FRAME_FOLDED, FRAME_HELD, FRAME_NESTED, FRAME_OVERLAPS, Frame, Local,
+    ThreadShared, Work,
 };
 use super::node;
 use super::sites;
@@ -88,15 +89,14 @@ fn enter_elsewhere(
     // Created before the layer was there, or beyond the limit of open spans: only its activations can be counted.
     let Some(metadata) = metadata() else { return };
     capture.counters.unknown_spans.fetch_add(1, Relaxed);
-    let site = work.site(capture, metadata);
-    let (site, flags) = (site.site.id, site.flags());
+    let (site, flags) = work.site(capture, metadata);
     let state = SpanState::free();
     state.open(Birth {
         id,
         seq: work.next_seq(),
         site,
         flags,
-        opened: capture.clock.tick(),
+        opened: None,
         declared_parent: 0,
         declared_path: PathId::ROOT,
     });
@@ -104,6 +104,7 @@ fn enter_elsewhere(
 }
 
 /// What is around an activation.
+#[derive(Clone, Copy)]
 struct Around {
     node: u32,
     seq: u64,
@@ -111,7 +112,7 @@ struct Around {
     held: bool,
 }
 
-#[inline]
+#[inline(always)]
 fn begin(
     capture: &Capture,
     shared: &Arc<ThreadShared>,
@@ -121,45 +122,36 @@ fn begin(
 ) {
     let depth = shared.depth.load(Relaxed);
     let around = if depth == 0 {
-        let path = state.declared_path();
-        Around {
-            node: work
-                .tree
-                .at_path(&capture.registry, path, |node| shared.add_node(node)),
-            seq: state.declared_parent.load(Relaxed),
-            activation: 0,
-            held: false,
-        }
+        outermost(capture, shared, work, state)
     } else {
         let frame = work.frame(shared, depth - 1);
+        let (node, flags) = frame.node_and_flags();
         Around {
-            node: frame.node.load(Relaxed),
+            node,
             seq: frame.seq.load(Relaxed),
             activation: frame.activation.load(Relaxed),
-            held: frame.flags.load(Relaxed) & FRAME_HELD != 0,
+            held: flags & FRAME_HELD != 0,
         }
     };
-    let number = state.count_activation();
-    let mut flags = 0;
-    if number == 1 {
-        state.first_parent.store(around.seq, Relaxed);
-        state
-            .first_parent_activation
-            .store(around.activation, Relaxed);
-        state.first_end.store(0, Relaxed);
-    } else {
-        flags = again(capture, shared, work, state, &around, number, depth, id);
+    let (site, flags) = state.site_and_flags();
+    let mut number = 1;
+    let mut frame_flags = 0;
+    if !state.count_first(flags, around.seq, around.activation) {
+        number = state.count_again(flags, around.seq, around.activation);
+        if number > 1 {
+            frame_flags = again(capture, shared, work, state, flags, around, number, id);
+        }
     }
-    if state.has(sites::HELD) {
-        flags |= FRAME_HELD;
+    if flags & sites::HELD != 0 {
+        frame_flags |= FRAME_HELD;
     }
     let child = work
         .tree
-        .child(&capture.registry, around.node, state.site(), |node| {
+        .child(&capture.registry, around.node, site, |node| {
             shared.add_node(node);
         });
     if child.folded {
-        flags |= FRAME_FOLDED;
+        frame_flags |= FRAME_FOLDED;
         capture.counters.folded_activations.fetch_add(1, Relaxed);
     }
     let node = work.tree.node(child.node);
@@ -173,12 +165,34 @@ fn begin(
     frame.id.store(id, Relaxed);
     frame.seq.store(state.seq.load(Relaxed), Relaxed);
     frame.child.store(0, Relaxed);
-    frame.node.store(child.node, Relaxed);
+    frame.set_node(child.node, frame_flags);
     frame.activation.store(number, Relaxed);
-    frame.flags.store(flags, Relaxed);
-    // The clock comes last, so that the work above is not the span's.
-    frame.entered.store(capture.clock.tick(), Relaxed);
     shared.depth.store(depth + 1, Release);
+    // The clock comes last, so that the work above is not the span's.
+    let now = capture.clock.tick();
+    frame.entered.store(now, Relaxed);
+    if number == 1 {
+        state.first_start.store(now, Relaxed);
+    }
+}
+
+/// Nothing is entered on this thread: the declared parent is around the span.
+#[inline]
+fn outermost(
+    capture: &Capture,
+    shared: &ThreadShared,
+    work: &mut Work,
+    state: &SpanState,
+) -> Around {
+    let path = state.declared_path();
+    Around {
+        node: work
+            .tree
+            .at_path(&capture.registry, path, |node| shared.add_node(node)),
+        seq: state.declared_parent.load(Relaxed),
+        activation: 0,
+        held: false,
+    }
 }
 
 /// A span is entered once more: is it async, or held?
@@ -192,26 +206,31 @@ fn again(
     shared: &ThreadShared,
     work: &mut Work,
     state: &SpanState,
-    around: &Around,
+    flags: u32,
+    around: Around,
     number: u32,
-    depth: usize,
     id: u64,
 ) -> u32 {
+    let depth = shared.depth.load(Relaxed);
     if depth > 0 && (0..depth).any(|at| work.frame(shared, at).id.load(Relaxed) == id) {
         capture.counters.nested_enters.fetch_add(1, Relaxed);
-        return FRAME_NESTED;
+        return FRAME_AGAIN | FRAME_NESTED;
     }
-    let first_parent = state.first_parent.load(Relaxed);
-    let first_activation = state.first_parent_activation.load(Relaxed);
-    if !state.has(sites::HELD)
-        && (around.seq != first_parent || (around.held && around.activation != first_activation))
+    if number == 2 {
+        state.busy.store(0, Relaxed);
+    }
+    let mut held = 0;
+    if flags & sites::HELD == 0
+        && (around.seq != state.first_parent.load(Relaxed)
+            || (around.held && around.activation != state.first_parent_activation()))
     {
         become_held(capture, shared, work, state, number);
+        held = FRAME_HELD;
     }
-    if !state.has(FIRST_STREAMED) {
+    if capture.streams.spans && flags & FIRST_STREAMED == 0 {
         stream_first(capture, shared, work, state);
     }
-    0
+    FRAME_AGAIN | held
 }
 
 /// The span turns out to be held: what looked like polls so far were calls.
@@ -224,22 +243,21 @@ fn become_held(
     number: u32,
 ) {
     state.set(sites::HELD);
-    if number > 2 {
-        let node = work.tree.at_path(&capture.registry, state.path(), |node| {
-            shared.add_node(node)
-        });
-        work.tree.node(node).correct(0, i64::from(number - 2));
+    if number > 2
+        && let Some(path) = state.path()
+    {
+        let node = work
+            .tree
+            .at_path(&capture.registry, path, |node| shared.add_node(node));
+        work.tree.node(node).count_were_calls(number - 2);
     }
 }
 
 /// Streams the first activation, which was pending until now.
 #[cold]
 fn stream_first(capture: &Capture, shared: &ThreadShared, work: &mut Work, state: &SpanState) {
-    let end = state.first_end.load(Relaxed);
-    if !capture.streams.spans || end == 0 {
-        // Another thread is still in it and will stream it when it leaves.
-        return;
-    }
+    // While another thread is still in it, that thread will stream it when it leaves.
+    let Some(end) = state.first_end() else { return };
     state.set(FIRST_STREAMED);
     let kind = if state.has(sites::HELD) {
         Kind::Call
@@ -260,9 +278,33 @@ pub(super) fn exit(capture: &Capture, local: &mut Local, id: u64) {
         return exit_out_of_order(capture, shared, work, id, now);
     }
     let top = depth - 1;
-    let left = Left::read(work.frame(shared, top), top);
+    let frame = work.frame(shared, top);
+    let (node, flags) = frame.node_and_flags();
+    let entered = frame.entered.load(Relaxed);
+    if flags & (FRAME_NESTED | FRAME_FOLDED | FRAME_OVERLAPS) != 0 || now < entered {
+        let left = Left::read(frame, top);
+        shared.depth.store(top, Release);
+        return end_rare(capture, shared, work, left, now, None);
+    }
+    let total = now - entered;
+    let own = total.saturating_sub(frame.child.load(Relaxed));
     shared.depth.store(top, Release);
-    end(capture, shared, work, left, now, None);
+    if top > 0 {
+        node::add(&work.frame(shared, top - 1).child, total);
+    } else {
+        node::add(&shared.busy, total);
+    }
+    work.tree.node(node).record(entered, total, own);
+    let state = shared.own_state(id);
+    if state.id.load(Relaxed) == id && flags & FRAME_AGAIN == 0 && !state.has(SHARED) {
+        return state.end_first(now);
+    }
+    let left = Left::read(work.frame(shared, top), top);
+    if state.id.load(Relaxed) == id {
+        end_own(capture, shared, work, state, left, now);
+    } else {
+        end_elsewhere(capture, shared, work, left, now);
+    }
 }
 
 /// A frame that was taken off the stack.
@@ -273,7 +315,6 @@ struct Left {
     entered: u64,
     child: u64,
     node: u32,
-    number: u32,
     flags: u32,
     /// How many frames are around it.
     around: usize,
@@ -282,22 +323,23 @@ struct Left {
 impl Left {
     #[inline]
     fn read(frame: &Frame, around: usize) -> Left {
+        let (node, flags) = frame.node_and_flags();
         Left {
             id: frame.id.load(Relaxed),
             seq: frame.seq.load(Relaxed),
             entered: frame.entered.load(Relaxed),
             child: frame.child.load(Relaxed),
-            node: frame.node.load(Relaxed),
-            number: frame.activation.load(Relaxed),
-            flags: frame.flags.load(Relaxed),
+            node,
+            flags,
             around,
         }
     }
 }
 
-/// Records an activation and charges what is around it: with all of it, or with `charge` where an inner frame goes on.
-#[inline]
-fn end(
+/// Records an activation with something unusual about it, and charges what is around it: with all of it, or with
+/// `charge` where an inner frame goes on.
+#[cold]
+fn end_rare(
     capture: &Capture,
     shared: &Arc<ThreadShared>,
     work: &mut Work,
@@ -305,12 +347,10 @@ fn end(
     now: u64,
     charge: Option<u64>,
 ) {
-    let total = if now >= left.entered {
-        now - left.entered
-    } else {
+    if now < left.entered {
         capture.counters.clock_steps.fetch_add(1, Relaxed);
-        0
-    };
+    }
+    let total = now.saturating_sub(left.entered);
     let nested = left.flags & FRAME_NESTED != 0;
     let charge = match charge {
         Some(charge) => charge,
@@ -319,10 +359,7 @@ fn end(
     };
     match left.around.checked_sub(1) {
         Some(outer) => node::add(&work.frame(shared, outer).child, charge),
-        None => {
-            node::add(&shared.busy, charge);
-            shared.last.store(now, Relaxed);
-        }
+        None => node::add(&shared.busy, charge),
     }
     if nested {
         return;
@@ -334,18 +371,31 @@ fn end(
     }
     let ended = left.entered + total;
     let state = shared.own_state(left.id);
-    if state.id.load(Relaxed) != left.id {
-        return end_elsewhere(capture, shared, work, left, ended);
+    if state.id.load(Relaxed) == left.id {
+        if left.flags & FRAME_OVERLAPS != 0 {
+            state.set(OVERLAPS);
+        }
+        end_own(capture, shared, work, state, left, ended);
+    } else {
+        end_elsewhere(capture, shared, work, left, ended);
     }
-    if left.number > 1 {
+}
+
+/// The end of an activation, for the state of its span.
+#[inline]
+fn end_own(
+    capture: &Capture,
+    shared: &Arc<ThreadShared>,
+    work: &mut Work,
+    state: &SpanState,
+    left: Left,
+    ended: u64,
+) {
+    if left.flags & FRAME_AGAIN != 0 {
         return end_again(capture, shared, work, state, left, ended);
     }
-    state.first_start.store(left.entered, Relaxed);
-    state.first_end.store(ended, Relaxed);
-    if left.flags & FRAME_OVERLAPS != 0 {
-        state.set(OVERLAPS);
-    }
-    if state.activations.load(Relaxed) > 1 {
+    state.end_first(ended);
+    if capture.streams.spans && state.activations() > 1 {
         // Another thread entered meanwhile and could not stream this one.
         stream_first(capture, shared, work, state);
     }
@@ -367,11 +417,10 @@ fn end_elsewhere(
     if state.seq.load(Relaxed) != left.seq {
         return;
     }
-    if left.number > 1 {
+    if left.flags & FRAME_AGAIN != 0 {
         return end_again(capture, shared, work, state, left, ended);
     }
-    state.first_start.store(left.entered, Relaxed);
-    state.first_end.store(ended, Relaxed);
+    state.end_first(ended);
     if capture.streams.spans {
         // Whoever closes the span could not say on which thread this ran.
         state.set(FIRST_STREAMED);
@@ -389,15 +438,18 @@ fn end_again(
     ended: u64,
 ) {
     let length = ended - left.entered;
-    if state.has(SHARED) {
+    let flags = state.flags();
+    if flags & SHARED != 0 {
         state.busy.fetch_add(length, Relaxed);
     } else {
         node::add(&state.busy, length);
     }
-    // Counted as a span and an operation of its own; it is no span, and an operation only where the span is held.
-    let held = state.has(sites::HELD);
     let node = work.tree.node(left.node);
-    node.correct(-1, if held { 0 } else { -1 });
+    if flags & sites::HELD != 0 {
+        node.count_held_call();
+    } else {
+        node.count_poll();
+    }
     if capture.streams.spans {
         emit_activation(capture, shared, work, state, left, ended);
     }
@@ -463,5 +515,5 @@ fn exit_out_of_order(
         work.frame(shared, lower).add_flag(FRAME_OVERLAPS);
     }
     shared.depth.store(depth - 1, Release);
-    end(capture, shared, work, left, now, Some(charge));
+    end_rare(capture, shared, work, left, now, Some(charge));
 }

@@ -40,11 +40,12 @@ pub(crate) struct Streams {
 
 /// The state that all threads of one layer share.
 pub(crate) struct Capture {
-    /// Tells captures in one process apart.
-    pub(super) id: u64,
+    /// Tells captures in one process apart; never 0.
+    pub(super) id: u32,
+    /// The id in the upper half and in the lower the epoch, which counts resets and is [`CLOSED`] in the end: all that
+    /// a callback compares in order to know that it has the right part of the right capture.
+    pub(super) key: AtomicU64,
     pub(super) clock: Clock,
-    /// Counts resets; [`CLOSED`] when the capture has ended.
-    pub(super) epoch: AtomicU32,
     pub(super) streams: Streams,
     pub(super) registry: Registry,
     pub(super) spilled: Spilled,
@@ -85,6 +86,7 @@ pub(crate) struct Counters {
     pub(super) unbalanced_exits: AtomicU64,
     pub(super) out_of_order_exits: AtomicU64,
     pub(super) nested_enters: AtomicU64,
+    pub(super) late_latencies: AtomicU64,
     pub(super) clock_steps: AtomicU64,
     pub(super) teardown: AtomicU64,
 }
@@ -99,7 +101,7 @@ impl fmt::Debug for Capture {
 
 impl Capture {
     pub(crate) fn new(settings: Settings) -> Capture {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
+        static NEXT: AtomicU32 = AtomicU32::new(1);
         let Settings {
             clock,
             limits,
@@ -107,9 +109,10 @@ impl Capture {
             overflow,
             held,
         } = settings;
+        let id = NEXT.fetch_add(1, Relaxed);
         Capture {
-            id: NEXT.fetch_add(1, Relaxed),
-            epoch: AtomicU32::new(0),
+            id,
+            key: AtomicU64::new(u64::from(id) << 32),
             streams,
             registry: Registry::new(limits, streams.fields, held),
             spilled: Spilled::new(limits.max_open_spans),
@@ -140,12 +143,21 @@ impl Capture {
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.epoch.load(Relaxed) == CLOSED
+        self.epoch() == CLOSED
+    }
+
+    pub(super) fn epoch(&self) -> u32 {
+        Capture::epoch_of(self.key.load(SeqCst))
+    }
+
+    pub(super) fn epoch_of(key: u64) -> u32 {
+        key as u32
     }
 
     /// Ends the capture: from now on the layer does nothing.
     pub(crate) fn close(&self) {
-        let epoch = self.epoch.swap(CLOSED, SeqCst);
+        let before = self.key.fetch_or(u64::from(CLOSED), SeqCst);
+        let epoch = Capture::epoch_of(before);
         if epoch != CLOSED {
             self.last_epoch.store(epoch, SeqCst);
         }
@@ -153,7 +165,7 @@ impl Capture {
 
     /// Returns the epoch that statistics must belong to in order to count.
     fn statistics_epoch(&self) -> u32 {
-        match self.epoch.load(SeqCst) {
+        match self.epoch() {
             CLOSED => self.last_epoch.load(SeqCst),
             epoch => epoch,
         }
@@ -162,13 +174,11 @@ impl Capture {
     /// Starts all statistics anew. Each thread follows at its next callback; until then it counts as empty.
     pub(crate) fn reset(&self) {
         self.began.store(self.clock.tick(), Relaxed);
-        let next = self
-            .epoch
-            .fetch_update(SeqCst, SeqCst, |epoch| match epoch {
-                CLOSED => None,
-                _ => Some((epoch + 1) % CLOSED),
-            });
-        if next.is_ok() {
+        let next = |key| match Capture::epoch_of(key) {
+            CLOSED => None,
+            epoch => Some(u64::from(self.id) << 32 | u64::from((epoch + 1) % CLOSED)),
+        };
+        if self.key.fetch_update(SeqCst, SeqCst, next).is_ok() {
             self.counters.reset();
         }
     }
@@ -302,7 +312,7 @@ impl Capture {
             if state.id.load(Relaxed) != 0 {
                 open.push(OpenSnapshot {
                     path: self.path_of(state),
-                    activations: u64::from(state.activations.load(Relaxed)),
+                    activations: u64::from(state.activations()),
                     root: state.first_parent.load(Relaxed) == 0 && !state.has(HELD),
                 });
             }
@@ -335,16 +345,13 @@ impl Capture {
     }
 
     /// Returns the path of an open span, entered or not.
-    fn path_of(&self, state: &SpanState) -> PathId {
-        match state.path() {
-            PathId::ROOT => {
-                let declared = state.declared_path();
-                self.registry
-                    .path(declared, state.site())
-                    .unwrap_or_else(|| self.registry.other_path(declared))
-            }
-            path => path,
-        }
+    pub(super) fn path_of(&self, state: &SpanState) -> PathId {
+        state.path().unwrap_or_else(|| {
+            let declared = state.declared_path();
+            self.registry
+                .path(declared, state.site())
+                .unwrap_or_else(|| self.registry.other_path(declared))
+        })
     }
 
     fn thread_snapshot(&self, shared: &ThreadShared) -> ThreadSnapshot {
@@ -354,7 +361,7 @@ impl Capture {
         let depth = shared.depth.load(Acquire);
         let mut frames = Vec::new();
         for frame in (0..depth).map_while(|at| shared.shared_frame(at)) {
-            let node = frame.node.load(Relaxed) as usize;
+            let node = frame.node() as usize;
             let Some(node) = node.checked_sub(1).and_then(|index| nodes.get(index)) else {
                 break;
             };
@@ -396,7 +403,7 @@ impl Capture {
                 .checked_sub(1)
                 .and_then(|top| shared.shared_frame(top));
             let path = frame.and_then(|frame| {
-                let node = frame.node.load(Relaxed) as usize;
+                let node = frame.node() as usize;
                 let nodes = lock(&shared.nodes);
                 Some(nodes.get(node.checked_sub(1)?)?.path)
             });
@@ -437,7 +444,7 @@ impl Capture {
 }
 
 impl Counters {
-    fn all(&self) -> [&AtomicU64; 12] {
+    fn all(&self) -> [&AtomicU64; 13] {
         [
             &self.dropped_spans,
             &self.dropped_events,
@@ -449,6 +456,7 @@ impl Counters {
             &self.unbalanced_exits,
             &self.out_of_order_exits,
             &self.nested_enters,
+            &self.late_latencies,
             &self.clock_steps,
             &self.teardown,
         ]
@@ -472,6 +480,7 @@ impl Counters {
             unbalanced_exits: self.unbalanced_exits.load(Relaxed),
             out_of_order_exits: self.out_of_order_exits.load(Relaxed),
             nested_enters: self.nested_enters.load(Relaxed),
+            late_latencies: self.late_latencies.load(Relaxed),
             clock_steps: self.clock_steps.load(Relaxed),
             teardown: self.teardown.load(Relaxed),
             ..Losses::default()

@@ -11,8 +11,9 @@ use super::activation::Found;
 use super::capture::Capture;
 use super::local::{self, FRAME_ERROR, Local, ThreadShared, Work};
 use super::lock;
-use super::sites::{ASYNC, HELD, KEEP_FIELDS};
-use super::span_state::{Birth, ERROR, FIELDS, FIRST_STREAMED, SpanState};
+use super::node::Node;
+use super::sites::{ASYNC, HELD, KEEP_FIELDS, PLAIN};
+use super::span_state::{Birth, ERROR, FIELDS, FIRST_STREAMED, SHARED, SpanState};
 use super::stream::{Kind, SpanWords};
 use super::visit::{self, Read};
 use crate::model::FOLLOWS_FROM_INDEX;
@@ -73,13 +74,12 @@ pub(super) fn open(
     id: u64,
 ) -> bool {
     let Local { shared, work, .. } = local;
-    let site = work.site(capture, metadata);
-    let (site, flags) = (site.site.id, site.flags());
+    let (site, flags) = work.site(capture, metadata);
     let depth = shared.depth.load(Relaxed);
     let (declared_parent, declared_path) = match declared {
         Declared::Contextual if depth > 0 => {
             let frame = work.frame(shared, depth - 1);
-            let node = work.tree.node(frame.node.load(Relaxed));
+            let node = work.tree.node(frame.node());
             (frame.seq.load(Relaxed), node.path)
         }
         Declared::Contextual | Declared::Root => (0, PathId::ROOT),
@@ -90,7 +90,7 @@ pub(super) fn open(
         seq: work.next_seq(),
         site,
         flags,
-        opened: capture.clock.tick(),
+        opened: (flags & PLAIN == 0).then(|| capture.clock.tick()),
         declared_parent,
         declared_path,
     };
@@ -114,17 +114,7 @@ fn place_of(
     id: u64,
 ) -> (u64, PathId) {
     with_state(capture, shared, work, id, |_, state, _| {
-        let path = match state.path() {
-            PathId::ROOT => {
-                let declared = state.declared_path();
-                capture
-                    .registry
-                    .path(declared, state.site())
-                    .unwrap_or_else(|| capture.registry.other_path(declared))
-            }
-            path => path,
-        };
-        (state.seq.load(Relaxed), path)
+        (state.seq.load(Relaxed), capture.path_of(state))
     })
     .unwrap_or((0, PathId::ROOT))
 }
@@ -198,9 +188,7 @@ fn keep(capture: &Capture, state: &SpanState, own: bool, read: Read, bytes: &[u8
         }
     }
     if own {
-        state
-            .flags
-            .store(state.flags.load(Relaxed) | flags, Relaxed);
+        state.set_own(flags);
     } else {
         state.set(flags);
     }
@@ -246,11 +234,12 @@ fn close_elsewhere(capture: &Capture, shared: &Arc<ThreadShared>, work: &mut Wor
 /// Records what only the end of a span tells.
 #[inline]
 fn settle(capture: &Capture, shared: &Arc<ThreadShared>, work: &mut Work, state: &SpanState) {
-    let flags = state.flags.load(Relaxed);
-    let plain = flags & (ASYNC | HELD | ERROR | FIRST_STREAMED) == 0;
-    if plain && state.activations.load(Relaxed) == 1 {
-        if capture.streams.spans {
-            let end = state.first_end.load(Relaxed);
+    let flags = state.flags();
+    let usual = flags & (PLAIN | HELD | ERROR | FIRST_STREAMED) == PLAIN;
+    if usual && state.activations() == 1 {
+        if capture.streams.spans
+            && let Some(end) = state.first_end()
+        {
             work.emit_first(capture, shared, state, Kind::Whole, end);
         }
     } else {
@@ -261,6 +250,7 @@ fn settle(capture: &Capture, shared: &Arc<ThreadShared>, work: &mut Work, state:
     }
 }
 
+/// The end of a span that is not plain, or whose site is not known to be.
 #[cold]
 fn settle_rare(
     capture: &Capture,
@@ -269,54 +259,52 @@ fn settle_rare(
     state: &SpanState,
     flags: u32,
 ) {
-    let activations = state.activations.load(Relaxed);
-    let first_end = state.first_end.load(Relaxed);
-    let add = |node: &_| shared.add_node(node);
-    let node = if activations == 0 {
-        let around = work
-            .tree
-            .at_path(&capture.registry, state.declared_path(), add);
-        let child = work
-            .tree
-            .child(&capture.registry, around, state.site(), add);
-        work.tree.node(child.node).correct(1, 1);
-        child.node
-    } else {
-        work.tree.at_path(&capture.registry, state.path(), add)
-    };
-    let node = Arc::clone(work.tree.node(node));
+    let activations = state.activations();
+    let pending = state
+        .first_end()
+        .filter(|_| capture.streams.spans && flags & FIRST_STREAMED == 0);
+    let handed_over = flags & (SHARED | FIRST_STREAMED) != 0;
+    let plain = activations == 1 && !handed_over && flags & (ASYNC | HELD) == 0;
+    if plain && flags & ERROR == 0 {
+        if let Some(end) = pending {
+            work.emit_first(capture, shared, state, Kind::Whole, end);
+        }
+        if flags & PLAIN == 0 {
+            capture.registry.count_plain(state.site());
+        }
+        return;
+    }
+    let node = node_of(capture, shared, work, state);
+    if activations == 0 {
+        node.count_unentered();
+    }
     if flags & ERROR != 0 {
         node.count_error();
     }
-    let pending = capture.streams.spans && activations > 0 && flags & FIRST_STREAMED == 0;
-    if flags & HELD != 0 {
-        if pending {
-            work.emit_first(capture, shared, state, Kind::Call, first_end);
-        }
-        return;
-    }
-    let spread = activations != 1 || flags & (ASYNC | FIRST_STREAMED) != 0;
-    if !spread {
-        if pending {
-            work.emit_first(capture, shared, state, Kind::Whole, first_end);
-        }
-        return;
-    }
-    if activations > 1 && flags & ASYNC == 0 {
-        capture.registry.learn(state.site(), ASYNC);
-    }
-    let opened = state.opened.load(Relaxed);
-    let now = capture.clock.tick();
-    let busy = if activations == 0 {
-        0
-    } else {
-        state.busy_total()
+    let kind = match flags {
+        _ if plain => Kind::Whole,
+        _ if flags & HELD != 0 => Kind::Call,
+        _ => Kind::Poll,
     };
+    if let Some(end) = pending {
+        work.emit_first(capture, shared, state, kind, end);
+    }
+    if kind != Kind::Poll {
+        return;
+    }
+    let known = if activations > 1 { ASYNC } else { 0 };
+    if flags & ASYNC == 0 {
+        capture.registry.learn(state.site(), known);
+    }
+    let (mut opened, exact) = state.opened();
+    let now = capture.clock.tick();
+    if !exact {
+        capture.counters.late_latencies.fetch_add(1, Relaxed);
+        opened = if activations == 0 { now } else { opened };
+    }
+    let busy = state.busy_total();
     let latency = now.saturating_sub(opened);
     node.record_latency(opened, latency, latency.saturating_sub(busy));
-    if pending {
-        work.emit_first(capture, shared, state, Kind::Poll, first_end);
-    }
     if capture.streams.spans {
         let words = SpanWords {
             kind: Kind::Async,
@@ -330,6 +318,25 @@ fn settle_rare(
         };
         work.emit_span(capture, shared, state, &words);
     }
+}
+
+/// Returns the node of a span's latest activation; of the place where it was declared if there was none.
+fn node_of(
+    capture: &Capture,
+    shared: &ThreadShared,
+    work: &mut Work,
+    state: &SpanState,
+) -> Arc<Node> {
+    let add = |node: &_| shared.add_node(node);
+    let registry = &capture.registry;
+    let index = match state.path() {
+        Some(path) => work.tree.at_path(registry, path, add),
+        None => {
+            let around = work.tree.at_path(registry, state.declared_path(), add);
+            work.tree.child(registry, around, state.site(), add).node
+        }
+    };
+    Arc::clone(work.tree.node(index))
 }
 
 /// An event happens.
@@ -355,7 +362,7 @@ pub(super) fn event(capture: &Capture, event: &Event<'_>) {
                 around(capture, local, event)
             };
             let Local { shared, work, .. } = local;
-            let site = work.site(capture, event.metadata()).site.id;
+            let (site, _) = work.site(capture, event.metadata());
             let level = level(event.metadata());
             bytes.truncate(MAX_SPAN_FIELD_BYTES);
             work.emit_event(capture, shared, site, around, level, bytes);
@@ -406,9 +413,9 @@ fn mark_failed(capture: &Capture, local: &mut Local, event: &Event<'_>) -> u64 {
         let frame = work.frame(shared, top);
         if !state.has(HELD) {
             state.set(ERROR);
-        } else if frame.flags.load(Relaxed) & FRAME_ERROR == 0 {
+        } else if frame.node_and_flags().1 & FRAME_ERROR == 0 {
             frame.add_flag(FRAME_ERROR);
-            work.tree.node(frame.node.load(Relaxed)).count_error();
+            work.tree.node(frame.node()).count_error();
         }
     });
     around

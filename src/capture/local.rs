@@ -17,7 +17,8 @@ use super::process::is_forked_child;
 use super::ring::{Producer, Ring};
 use super::sites::SiteState;
 use super::span_state::{OWN, SpanState};
-use crate::model::{FrameCount, Thread};
+use crate::clock::Clock;
+use crate::model::{FrameCount, SiteId, Thread};
 
 /// What a thread shares with the collector and with threads that take over its spans.
 #[derive(Debug)]
@@ -48,30 +49,47 @@ pub(super) struct Frame {
     pub(super) entered: AtomicU64,
     /// Ticks in spans entered and left inside.
     pub(super) child: AtomicU64,
-    pub(super) node: AtomicU32,
+    /// The node of the thread's tree in the upper half, flags in the lower.
+    node_and_flags: AtomicU64,
+    /// Which activation of its span this is, from 1.
     pub(super) activation: AtomicU32,
-    pub(super) flags: AtomicU32,
 }
 
 impl Frame {
+    #[inline]
+    pub(super) fn node(&self) -> u32 {
+        (self.node_and_flags.load(Relaxed) >> 32) as u32
+    }
+
+    #[inline]
+    pub(super) fn node_and_flags(&self) -> (u32, u32) {
+        let both = self.node_and_flags.load(Relaxed);
+        ((both >> 32) as u32, both as u32)
+    }
+
+    #[inline]
+    pub(super) fn set_node(&self, node: u32, flags: u32) {
+        let both = u64::from(node) << 32 | u64::from(flags);
+        self.node_and_flags.store(both, Relaxed);
+    }
+
     pub(super) fn copy_from(&self, other: &Frame) {
         let copy64 = |to: &AtomicU64, from: &AtomicU64| to.store(from.load(Relaxed), Relaxed);
         copy64(&self.id, &other.id);
         copy64(&self.seq, &other.seq);
         copy64(&self.entered, &other.entered);
         copy64(&self.child, &other.child);
-        let copy32 = |to: &AtomicU32, from: &AtomicU32| to.store(from.load(Relaxed), Relaxed);
-        copy32(&self.node, &other.node);
-        copy32(&self.activation, &other.activation);
-        copy32(&self.flags, &other.flags);
+        copy64(&self.node_and_flags, &other.node_and_flags);
+        let activation = other.activation.load(Relaxed);
+        self.activation.store(activation, Relaxed);
     }
 
     /// Says what this activation, which goes on, counts as.
     pub(super) fn count(&self) -> FrameCount {
-        let flags = self.flags.load(Relaxed);
+        let (_, flags) = self.node_and_flags();
         if flags & FRAME_NESTED != 0 {
             FrameCount::Nothing
-        } else if self.activation.load(Relaxed) == 1 {
+        } else if flags & FRAME_AGAIN == 0 {
             FrameCount::Span
         } else if flags & FRAME_HELD != 0 {
             FrameCount::Call
@@ -81,7 +99,8 @@ impl Frame {
     }
 
     pub(super) fn add_flag(&self, flag: u32) {
-        self.flags.store(self.flags.load(Relaxed) | flag, Relaxed);
+        let both = self.node_and_flags.load(Relaxed);
+        self.node_and_flags.store(both | u64::from(flag), Relaxed);
     }
 }
 
@@ -95,6 +114,8 @@ pub(super) const FRAME_FOLDED: u32 = 1 << 2;
 pub(super) const FRAME_OVERLAPS: u32 = 1 << 3;
 /// An error was recorded in this activation.
 pub(super) const FRAME_ERROR: u32 = 1 << 4;
+/// Not the first activation of its span.
+pub(super) const FRAME_AGAIN: u32 = 1 << 5;
 
 /// Frames that the sampler and the live profile can see; deeper ones are the thread's alone.
 const SHARED_FRAMES: usize = 64;
@@ -136,8 +157,10 @@ impl ThreadShared {
 /// A thread's part of one capture.
 #[derive(Debug)]
 pub(super) struct Local {
-    capture: u64,
+    capture: u32,
     epoch: u32,
+    /// Tells when the thread ends.
+    clock: Clock,
     pub(super) shared: Arc<ThreadShared>,
     pub(super) work: Work,
 }
@@ -198,36 +221,43 @@ impl Work {
         }
     }
 
-    /// Returns the site of a callsite.
+    /// Returns the site of a callsite and its flags.
     #[inline]
     pub(super) fn site(
         &mut self,
         capture: &Capture,
         metadata: &'static Metadata<'static>,
-    ) -> &SiteState {
+    ) -> (SiteId, u32) {
         let address = std::ptr::from_ref(metadata).addr();
         // Callsites are statics of well over 64 bytes, so the lower bits say little.
         let entry = &mut self.sites[(address >> 6) % SITES];
-        if entry.address != address {
-            entry.state = None;
+        match &entry.state {
+            Some(state) if entry.address == address => (state.id, state.flags()),
+            _ => entry.fill(address, capture.registry.site(metadata)),
         }
-        let state = entry.state.get_or_insert_with(|| {
-            entry.address = address;
-            capture.registry.site(metadata)
-        });
-        state
     }
 }
 
-#[derive(Default)]
+impl SiteEntry {
+    #[cold]
+    fn fill(&mut self, address: usize, state: Arc<SiteState>) -> (SiteId, u32) {
+        let known = (state.id, state.flags());
+        self.address = address;
+        self.state = Some(state);
+        known
+    }
+}
+
 struct Locals {
+    /// [`Capture::key`] as it was when `current` was last brought up to date; 0 where there is none.
+    key: u64,
     current: Option<Box<Local>>,
     /// Parts of other captures in the same process.
     others: Vec<Box<Local>>,
 }
 
 thread_local! {
-    static LOCALS: RefCell<Locals> = const { RefCell::new(Locals { current: None, others: Vec::new() }) };
+    static LOCALS: RefCell<Locals> = const { RefCell::new(Locals { key: 0, current: None, others: Vec::new() }) };
     static SUPPRESSED: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -243,8 +273,7 @@ pub(crate) fn suppress_on_this_thread() {
 pub(super) fn with<R>(capture: &Capture, work: impl FnOnce(&mut Local) -> R) -> Option<R> {
     let outcome = LOCALS.try_with(|locals| {
         let mut locals = locals.try_borrow_mut().ok()?;
-        let current = locals.current.as_ref();
-        if current.is_none_or(|local| !local.is_current(capture)) {
+        if locals.key != capture.key.load(Relaxed) {
             locals.select(capture)?;
         }
         locals.current.as_mut().map(|local| work(local))
@@ -265,7 +294,13 @@ pub(super) fn forget(capture: &Capture) {
         let Ok(mut locals) = locals.try_borrow_mut() else {
             return;
         };
-        locals.current.take_if(|local| local.capture == capture.id);
+        if locals
+            .current
+            .take_if(|local| local.capture == capture.id)
+            .is_some()
+        {
+            locals.key = 0;
+        }
         locals.others.retain(|local| local.capture != capture.id);
     });
 }
@@ -274,6 +309,7 @@ impl Locals {
     /// Makes the capture's part the current one, creating it or bringing it up to date.
     #[cold]
     fn select(&mut self, capture: &Capture) -> Option<()> {
+        self.key = 0;
         if SUPPRESSED.get() || capture.is_closed() || is_forked_child() {
             return None;
         }
@@ -293,23 +329,20 @@ impl Locals {
             self.others.extend(self.current.replace(next));
         }
         let local = self.current.as_mut()?;
-        let epoch = capture.epoch.load(Relaxed);
+        let key = capture.key.load(Relaxed);
+        let epoch = Capture::epoch_of(key);
         if local.epoch != epoch {
             local.start_epoch(capture, epoch);
         }
+        self.key = key;
         Some(())
     }
 }
 
 impl Local {
-    #[inline]
-    fn is_current(&self, capture: &Capture) -> bool {
-        self.capture == capture.id && self.epoch == capture.epoch.load(Relaxed)
-    }
-
     fn new(capture: &Capture) -> Local {
         let now = capture.clock.tick();
-        let epoch = capture.epoch.load(Relaxed);
+        let epoch = capture.epoch();
         let shared = capture.add_thread(|index| {
             let current = std::thread::current();
             let thread = Thread::new(index, os_thread_id(), current.name().map(Arc::from));
@@ -322,6 +355,7 @@ impl Local {
         Local {
             capture: capture.id,
             epoch,
+            clock: capture.clock.clone(),
             work: Work::new(shared.thread.index),
             shared,
         }
@@ -335,12 +369,13 @@ impl Local {
         lock(&shared.nodes).clear();
         for depth in 0..shared.depth.load(Relaxed) {
             let frame = work.frame(shared, depth);
-            let path = old.node(frame.node.load(Relaxed)).path;
+            let (node, flags) = frame.node_and_flags();
+            let path = old.node(node).path;
             let node = work
                 .tree
                 .at_path(&capture.registry, path, |node| shared.add_node(node));
             let frame = work.frame(shared, depth);
-            frame.node.store(node, Relaxed);
+            frame.set_node(node, flags);
             frame.child.store(0, Relaxed);
             let entered = frame.entered.load(Relaxed).max(began);
             frame.entered.store(entered, Relaxed);
@@ -366,6 +401,7 @@ impl ThreadShared {
 
 impl Drop for Local {
     fn drop(&mut self) {
+        self.shared.last.store(self.clock.tick(), Relaxed);
         // Pairs with the acquire in `Capture::take_ended`: all that this thread wrote is visible there.
         self.shared.ended.store(true, Release);
     }

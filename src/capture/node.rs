@@ -1,7 +1,7 @@
 //! One thread's statistics of one call path, and the thread's call tree.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 use super::recorder::Recorder;
@@ -20,8 +20,14 @@ pub(super) struct Node {
     /// Activations that began with nothing around them on this thread.
     detached: AtomicU64,
     errors: AtomicU64,
-    spans_delta: AtomicI64,
-    calls_delta: AtomicI64,
+    /// Activations that are one more of an async span: no span and no operation of their own.
+    polls: AtomicU64,
+    /// Activations that are one more of a held span: an operation, but no span of their own.
+    held_calls: AtomicU64,
+    /// Polls counted here or elsewhere that turned out to be calls.
+    were_calls: AtomicU64,
+    /// Spans that were closed without having been entered.
+    unentered: AtomicU64,
     first_start: AtomicU64,
     first_length: AtomicU64,
     latency: OnceLock<Box<Latency>>,
@@ -41,10 +47,6 @@ pub(super) fn add(cell: &AtomicU64, value: u64) {
     cell.store(cell.load(Relaxed).wrapping_add(value), Relaxed);
 }
 
-fn add_signed(cell: &AtomicI64, value: i64) {
-    cell.store(cell.load(Relaxed).wrapping_add(value), Relaxed);
-}
-
 impl Node {
     fn new(path: PathId) -> Node {
         Node {
@@ -54,8 +56,10 @@ impl Node {
             folded: AtomicU64::new(0),
             detached: AtomicU64::new(0),
             errors: AtomicU64::new(0),
-            spans_delta: AtomicI64::new(0),
-            calls_delta: AtomicI64::new(0),
+            polls: AtomicU64::new(0),
+            held_calls: AtomicU64::new(0),
+            were_calls: AtomicU64::new(0),
+            unentered: AtomicU64::new(0),
             first_start: AtomicU64::new(0),
             first_length: AtomicU64::new(0),
             latency: OnceLock::new(),
@@ -89,10 +93,31 @@ impl Node {
         add(&self.errors, 1);
     }
 
-    /// Corrects `spans` and `calls`, which otherwise equal the number of activations.
-    pub(super) fn correct(&self, spans: i64, calls: i64) {
-        add_signed(&self.spans_delta, spans);
-        add_signed(&self.calls_delta, calls);
+    #[inline]
+    pub(super) fn count_poll(&self) {
+        add(&self.polls, 1);
+    }
+
+    #[inline]
+    pub(super) fn count_held_call(&self) {
+        add(&self.held_calls, 1);
+    }
+
+    pub(super) fn count_were_calls(&self, polls: u32) {
+        add(&self.were_calls, u64::from(polls));
+    }
+
+    pub(super) fn count_unentered(&self) {
+        add(&self.unentered, 1);
+    }
+
+    /// Returns `spans - activations` and `calls - activations`.
+    fn deltas(&self) -> (i64, i64) {
+        let read = |cell: &AtomicU64| cell.load(Relaxed).cast_signed();
+        let (polls, unentered) = (read(&self.polls), read(&self.unentered));
+        let spans = unentered - polls - read(&self.held_calls);
+        let calls = unentered - polls + read(&self.were_calls);
+        (spans, calls)
     }
 
     /// Records an async span that was open for `total` ticks, of which `idle` without an activation.
@@ -121,10 +146,11 @@ impl Node {
             None => (&self.first_start, &self.first_length),
         };
         let first_start = first.0.load(Relaxed);
+        let (spans_delta, calls_delta) = self.deltas();
         NodeSnapshot {
             path: self.path,
-            spans_delta: self.spans_delta.load(Relaxed),
-            calls_delta: self.calls_delta.load(Relaxed),
+            spans_delta,
+            calls_delta,
             errors: self.errors.load(Relaxed),
             busy: activation.sum.saturating_sub(self.folded.load(Relaxed)),
             self_time: self.self_time.load(Relaxed),
@@ -138,7 +164,7 @@ impl Node {
 
     /// Returns how many operations it has seen.
     pub(super) fn calls(&self) -> u64 {
-        let calls = self.calls_delta.load(Relaxed);
+        let (_, calls) = self.deltas();
         self.activation.count().saturating_add_signed(calls)
     }
 

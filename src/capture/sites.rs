@@ -39,8 +39,10 @@ struct Paths {
 /// A callsite and what the capture has learned about it.
 #[derive(Debug)]
 pub(super) struct SiteState {
-    pub(super) site: Arc<Site>,
+    pub(super) id: SiteId,
     flags: AtomicU32,
+    /// Plain spans in a row, until they are enough.
+    plain: AtomicU32,
 }
 
 /// The span's fields are to be recorded.
@@ -49,14 +51,32 @@ pub(super) const KEEP_FIELDS: u32 = 1;
 pub(super) const HELD: u32 = 1 << 1;
 /// A span of this site was entered several times without being held.
 pub(super) const ASYNC: u32 = 1 << 2;
+/// All spans of this site so far were entered once, where they were created. Nobody asks when such a span was created,
+/// so the clock, which is the dearest part of creating it, is not read.
+pub(super) const PLAIN: u32 = 1 << 3;
+
+/// Plain spans that make a site plain. A callsite makes either futures or scopes, so that few would do.
+const ENOUGH_PLAIN: u32 = 32;
 
 impl SiteState {
     pub(super) fn flags(&self) -> u32 {
         self.flags.load(Relaxed)
     }
 
-    pub(super) fn learn(&self, flag: u32) {
+    /// Remembers that a span turned out to be something else than plain.
+    fn learn(&self, flag: u32) {
         self.flags.fetch_or(flag, Relaxed);
+        self.flags.fetch_and(!PLAIN, Relaxed);
+        // Never again, or a site of both kinds would go back and forth.
+        self.plain.store(ENOUGH_PLAIN, Relaxed);
+    }
+
+    fn count_plain(&self) {
+        if self.plain.load(Relaxed) < ENOUGH_PLAIN
+            && self.plain.fetch_add(1, Relaxed) + 1 == ENOUGH_PLAIN
+        {
+            self.flags.fetch_or(PLAIN, Relaxed);
+        }
     }
 }
 
@@ -114,19 +134,26 @@ impl Registry {
         let site = Arc::new(site.with_fields(metadata.fields().iter().map(|field| field.name())));
         sites.all.push(Arc::clone(&site));
         let state = Arc::new(SiteState {
-            site,
+            id,
             flags: AtomicU32::new(flags),
+            plain: AtomicU32::new(0),
         });
         sites.by_id.insert(id, Arc::clone(&state));
         sites.by_metadata.insert(address, Arc::clone(&state));
         state
     }
 
-    /// Remembers what was found out about a site.
+    /// Remembers that spans of a site are not plain, and what they are instead.
     pub(super) fn learn(&self, site: SiteId, flag: u32) {
-        let sites = lock(&self.sites);
-        if let Some(state) = sites.by_id.get(&site) {
+        if let Some(state) = lock(&self.sites).by_id.get(&site) {
             state.learn(flag);
+        }
+    }
+
+    /// Counts a plain span of a site that is not known to be plain.
+    pub(super) fn count_plain(&self, site: SiteId) {
+        if let Some(state) = lock(&self.sites).by_id.get(&site) {
+            state.count_plain();
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use super::capture::Capture;
 use super::local::{FRAME_OVERLAPS, ThreadShared};
 use super::lock;
-use super::sites::HELD;
+use super::sites::{ASYNC, HELD};
 use super::span_state::{FIRST_STREAMED, OVERLAPS, SpanState};
 use super::stream::{Batch, dynamic_name};
 use crate::model::{Fields, FrameCount, Nanos, Site, SpanKind, SpanRecord, SpanSeq, Thread};
@@ -54,7 +54,7 @@ impl Capture {
         let depth = shared.depth.load(Acquire);
         let mut parent = None;
         for frame in (0..depth).map_while(|at| shared.shared_frame(at)) {
-            let node = frame.node.load(Relaxed) as usize;
+            let node = frame.node() as usize;
             let path = node.checked_sub(1).and_then(|index| nodes.get(index));
             let site = path
                 .and_then(|node| table.nodes.get(node.path.0 as usize))
@@ -79,7 +79,7 @@ impl Capture {
                 end: now.max(start),
                 fields: Fields::empty(),
                 unfinished: true,
-                overlapping: frame.flags.load(Relaxed) & FRAME_OVERLAPS != 0,
+                overlapping: frame.node_and_flags().1 & FRAME_OVERLAPS != 0,
             });
             parent = Some(span);
         }
@@ -109,12 +109,19 @@ impl Capture {
         };
         let mut batch = Batch::default();
         let scale = self.clock.scale();
-        let activations = state.activations.load(Relaxed);
-        let first_end = state.first_end.load(Relaxed);
-        let held = state.flags.load(Relaxed) & HELD != 0;
-        let pending = activations > 0 && first_end != 0 && !state.has(FIRST_STREAMED);
-        if pending {
-            let kind = if held { SpanKind::Call } else { SpanKind::Poll };
+        let activations = state.activations();
+        let first_end = state.first_end();
+        let held = state.has(HELD);
+        // A span that was entered once and left is as good as done: code often keeps spans longer than it needs them.
+        let once = activations == 1 && !state.has(ASYNC | FIRST_STREAMED);
+        if let Some(first_end) = first_end
+            && !state.has(FIRST_STREAMED)
+        {
+            let kind = match held {
+                true => SpanKind::Call,
+                false if once => SpanKind::Whole,
+                false => SpanKind::Poll,
+            };
             let start = scale.at(state.first_start.load(Relaxed));
             let mut record = open.record(kind, start, scale.at(first_end));
             record.overlapping = state.has(OVERLAPS);
@@ -122,16 +129,12 @@ impl Capture {
             batch.spans.push(record);
         }
         // The life of a span in its first activation is that activation, which is there already.
-        let first_goes_on = activations == 1 && first_end == 0;
-        if !held && !first_goes_on {
+        if !held && !once && activations > 0 {
             let kind = SpanKind::Async {
-                busy: match activations {
-                    0 => Nanos::ZERO,
-                    _ => scale.length(state.busy_total()),
-                },
+                busy: scale.length(state.busy_total()),
                 activations,
             };
-            let start = scale.at(state.opened.load(Relaxed));
+            let start = scale.at(state.opened().0);
             let mut record = open.record(kind, start, now.max(start));
             record.unfinished = true;
             batch.spans.push(record);

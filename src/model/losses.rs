@@ -30,6 +30,9 @@ pub struct Losses {
     pub out_of_order_exits: u64,
     /// Enters of a span that this thread had entered already; they count as part of the outer one.
     pub nested_enters: u64,
+    /// Async spans whose latency counts from their first activation, because all earlier spans of their site were plain
+    /// and the time of their creation was therefore not noted. At most a few per site.
+    pub late_latencies: u64,
     /// Activations that ended before they began because the clock stepped back; counted as zero.
     pub clock_steps: u64,
     /// Callbacks that arrived on a thread that was shutting down.

@@ -59,6 +59,9 @@ impl Merged {
 
     pub(super) fn add_open(&mut self, open: &OpenSnapshot) {
         self.open += 1;
+        let polls = open.polls.cast_signed();
+        self.spans_delta -= polls;
+        self.calls_delta -= polls;
         if open.root {
             self.open_root_activations = self.open_root_activations.max(open.activations);
         }
@@ -131,11 +134,8 @@ pub(super) fn add_frames(paths: &mut HashMap<PathId, Merged>, thread: &ThreadSna
             .or_default() += own;
         match frame.count {
             FrameCount::Call => merged.spans_delta -= 1,
-            FrameCount::Poll => {
-                merged.spans_delta -= 1;
-                merged.calls_delta -= 1;
-            }
-            FrameCount::Span | FrameCount::Nothing => {}
+            // The open span that it belongs to takes it out of spans and calls.
+            FrameCount::Poll | FrameCount::Span | FrameCount::Nothing => {}
         }
     }
 }

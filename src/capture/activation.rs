@@ -150,22 +150,17 @@ fn begin(
         .child(&capture.registry, around.node, site, |node| {
             shared.add_node(node);
         });
-    if child.folded {
-        frame_flags |= FRAME_FOLDED;
-        capture.counters.folded_activations.fetch_add(1, Relaxed);
-    }
-    let node = work.tree.node(child.node);
     if depth == 0 && around.seq != 0 {
-        node.count_detached();
+        work.tree.node(child.node()).count_detached();
     }
-    state.set_path(node.path);
+    state.set_path(child.path);
 
     work.reserve_frame(depth);
     let frame = work.frame(shared, depth);
     frame.id.store(id, Relaxed);
     frame.seq.store(state.seq.load(Relaxed), Relaxed);
     frame.child.store(0, Relaxed);
-    frame.set_node(child.node, frame_flags);
+    frame.set_node_and_flags(child.node_and_flags | u64::from(frame_flags));
     frame.activation.store(number, Relaxed);
     shared.depth.store(depth + 1, Release);
     // The clock comes last, so that the work above is not the span's.
@@ -177,7 +172,7 @@ fn begin(
 }
 
 /// Nothing is entered on this thread: the declared parent is around the span.
-#[inline]
+#[inline(always)]
 fn outermost(
     capture: &Capture,
     shared: &ThreadShared,
@@ -214,6 +209,7 @@ fn again(
     let depth = shared.depth.load(Relaxed);
     if depth > 0 && (0..depth).any(|at| work.frame(shared, at).id.load(Relaxed) == id) {
         capture.counters.nested_enters.fetch_add(1, Relaxed);
+        state.uncount();
         return FRAME_AGAIN | FRAME_NESTED;
     }
     if number == 2 {
@@ -249,7 +245,7 @@ fn become_held(
         let node = work
             .tree
             .at_path(&capture.registry, path, |node| shared.add_node(node));
-        work.tree.node(node).count_were_calls(number - 2);
+        work.tree.node(node).count_held_calls(number - 2);
     }
 }
 
@@ -296,15 +292,19 @@ pub(super) fn exit(capture: &Capture, local: &mut Local, id: u64) {
     }
     work.tree.node(node).record(entered, total, own);
     let state = shared.own_state(id);
-    if state.id.load(Relaxed) == id && flags & FRAME_AGAIN == 0 && !state.has(SHARED) {
+    if state.id.load(Relaxed) != id {
+        let left = Left::read(work.frame(shared, top), top);
+        return end_elsewhere(capture, shared, work, left, now);
+    }
+    let state_flags = state.flags();
+    if flags & FRAME_AGAIN == 0 && state_flags & SHARED == 0 {
         return state.end_first(now);
     }
-    let left = Left::read(work.frame(shared, top), top);
-    if state.id.load(Relaxed) == id {
-        end_own(capture, shared, work, state, left, now);
-    } else {
-        end_elsewhere(capture, shared, work, left, now);
+    if capture.streams.spans || state_flags & (SHARED | sites::HELD) != 0 {
+        let left = Left::read(work.frame(shared, top), top);
+        return end_own(capture, shared, work, state, left, now);
     }
+    node::add(&state.busy, total);
 }
 
 /// A frame that was taken off the stack.
@@ -368,6 +368,7 @@ fn end_rare(
     node.record(left.entered, total, total.saturating_sub(left.child));
     if left.flags & FRAME_FOLDED != 0 {
         node.count_folded(total);
+        capture.counters.folded_activations.fetch_add(1, Relaxed);
     }
     let ended = left.entered + total;
     let state = shared.own_state(left.id);
@@ -382,7 +383,6 @@ fn end_rare(
 }
 
 /// The end of an activation, for the state of its span.
-#[inline]
 fn end_own(
     capture: &Capture,
     shared: &Arc<ThreadShared>,
@@ -444,11 +444,8 @@ fn end_again(
     } else {
         node::add(&state.busy, length);
     }
-    let node = work.tree.node(left.node);
     if flags & sites::HELD != 0 {
-        node.count_held_call();
-    } else {
-        node.count_poll();
+        work.tree.node(left.node).count_held_calls(1);
     }
     if capture.streams.spans {
         emit_activation(capture, shared, work, state, left, ended);

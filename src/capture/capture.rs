@@ -64,11 +64,12 @@ pub(crate) struct Capture {
 
 const CLOSED: u32 = u32::MAX;
 
-/// One ring's share of the memory for records: threads beyond this many get smaller rings.
-const RINGS: usize = 64;
+/// A new ring gets one of this many parts of the memory for records that is left.
+const RING_SHARE: usize = 16;
 /// The smallest ring worth having: some 200 records.
 const MIN_RING_WORDS: usize = 1024;
-const MAX_RING_WORDS: usize = 1 << 20;
+/// The largest: 1 MiB, some 26,000 records, which a program at full speed fills in 3 ms.
+const MAX_RING_WORDS: usize = 1 << 17;
 
 /// How long a thread that waits for room sleeps before it looks again.
 const ROOM_WAIT: Duration = Duration::from_micros(50);
@@ -200,19 +201,15 @@ impl Capture {
             return None;
         }
         let limit = self.registry.limits.max_record_bytes;
-        let share = (limit / RINGS / 8).clamp(MIN_RING_WORDS, MAX_RING_WORDS);
-        let mut words = 1 << share.ilog2();
-        while words >= MIN_RING_WORDS {
-            let bytes = words * 8;
-            let reserved = self.ring_bytes.fetch_update(Relaxed, Relaxed, |used| {
-                (used + bytes <= limit).then_some(used + bytes)
-            });
-            if reserved.is_ok() {
-                return Some(Ring::new(words));
-            }
-            words /= 2;
-        }
-        None
+        let mut words = 0;
+        let take = |used: usize| {
+            // A share of what is left, so that the first threads have room to spare and late ones are not left out.
+            let share = limit.saturating_sub(used) / RING_SHARE / 8;
+            words = 1 << share.clamp(MIN_RING_WORDS, MAX_RING_WORDS).ilog2();
+            (used + words * 8 <= limit).then_some(used + words * 8)
+        };
+        let taken = self.ring_bytes.fetch_update(Relaxed, Relaxed, take);
+        taken.is_ok().then(|| Ring::new(words))
     }
 
     /// Finds the state of a span in the table of another thread, or among those that fit into none.
@@ -310,10 +307,18 @@ impl Capture {
         let mut open = Vec::new();
         let mut visit = |state: &SpanState| {
             if state.id.load(Relaxed) != 0 {
+                let activations = u64::from(state.activations());
+                let held = state.has(HELD);
+                // One of the activations may be going on; the frame it is in tells what it counts as.
                 open.push(OpenSnapshot {
                     path: self.path_of(state),
-                    activations: u64::from(state.activations()),
-                    root: state.first_parent.load(Relaxed) == 0 && !state.has(HELD),
+                    activations,
+                    polls: if held {
+                        0
+                    } else {
+                        activations.saturating_sub(1)
+                    },
+                    root: activations > 0 && state.first_parent.load(Relaxed) == 0 && !held,
                 });
             }
         };

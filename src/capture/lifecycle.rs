@@ -277,6 +277,8 @@ fn settle_rare(
     let node = node_of(capture, shared, work, state);
     if activations == 0 {
         node.count_unentered();
+    } else if flags & HELD == 0 {
+        node.count_polls(activations - 1);
     }
     if flags & ERROR != 0 {
         node.count_error();
@@ -333,7 +335,7 @@ fn node_of(
         Some(path) => work.tree.at_path(registry, path, add),
         None => {
             let around = work.tree.at_path(registry, state.declared_path(), add);
-            work.tree.child(registry, around, state.site(), add).node
+            work.tree.child(registry, around, state.site(), add).node()
         }
     };
     Arc::clone(work.tree.node(index))

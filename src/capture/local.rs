@@ -68,8 +68,7 @@ impl Frame {
     }
 
     #[inline]
-    pub(super) fn set_node(&self, node: u32, flags: u32) {
-        let both = u64::from(node) << 32 | u64::from(flags);
+    pub(super) fn set_node_and_flags(&self, both: u64) {
         self.node_and_flags.store(both, Relaxed);
     }
 
@@ -375,7 +374,7 @@ impl Local {
                 .tree
                 .at_path(&capture.registry, path, |node| shared.add_node(node));
             let frame = work.frame(shared, depth);
-            frame.set_node(node, flags);
+            frame.set_node_and_flags(u64::from(node) << 32 | u64::from(flags));
             frame.child.store(0, Relaxed);
             let entered = frame.entered.load(Relaxed).max(began);
             frame.entered.store(entered, Relaxed);

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
+use super::local::FRAME_FOLDED;
 use super::recorder::Recorder;
 use super::sites::Registry;
 use crate::model::NodeSnapshot;
@@ -20,12 +21,10 @@ pub(super) struct Node {
     /// Activations that began with nothing around them on this thread.
     detached: AtomicU64,
     errors: AtomicU64,
-    /// Activations that are one more of an async span: no span and no operation of their own.
+    /// Activations that were one more of an async span, now closed: no span and no operation of their own.
     polls: AtomicU64,
     /// Activations that are one more of a held span: an operation, but no span of their own.
     held_calls: AtomicU64,
-    /// Polls counted here or elsewhere that turned out to be calls.
-    were_calls: AtomicU64,
     /// Spans that were closed without having been entered.
     unentered: AtomicU64,
     first_start: AtomicU64,
@@ -58,7 +57,6 @@ impl Node {
             errors: AtomicU64::new(0),
             polls: AtomicU64::new(0),
             held_calls: AtomicU64::new(0),
-            were_calls: AtomicU64::new(0),
             unentered: AtomicU64::new(0),
             first_start: AtomicU64::new(0),
             first_length: AtomicU64::new(0),
@@ -93,18 +91,13 @@ impl Node {
         add(&self.errors, 1);
     }
 
-    #[inline]
-    pub(super) fn count_poll(&self) {
-        add(&self.polls, 1);
+    /// Counts what an async span had besides its first activation, when it closes.
+    pub(super) fn count_polls(&self, polls: u32) {
+        add(&self.polls, u64::from(polls));
     }
 
-    #[inline]
-    pub(super) fn count_held_call(&self) {
-        add(&self.held_calls, 1);
-    }
-
-    pub(super) fn count_were_calls(&self, polls: u32) {
-        add(&self.were_calls, u64::from(polls));
+    pub(super) fn count_held_calls(&self, calls: u32) {
+        add(&self.held_calls, u64::from(calls));
     }
 
     pub(super) fn count_unentered(&self) {
@@ -116,8 +109,7 @@ impl Node {
         let read = |cell: &AtomicU64| cell.load(Relaxed).cast_signed();
         let (polls, unentered) = (read(&self.polls), read(&self.unentered));
         let spans = unentered - polls - read(&self.held_calls);
-        let calls = unentered - polls + read(&self.were_calls);
-        (spans, calls)
+        (spans, unentered - polls)
     }
 
     /// Records an async span that was open for `total` ticks, of which `idle` without an activation.
@@ -184,7 +176,8 @@ pub(super) struct Tree {
     /// Direct-mapped by parent and site; a collision costs one look into `children`.
     cache: Box<[CacheEntry; CACHE]>,
     children: HashMap<(u32, SiteId), Child>,
-    by_path: HashMap<PathId, u32>,
+    /// Nodes by path number; [`ROOT`] where this thread has none.
+    by_path: Vec<u32>,
 }
 
 #[derive(Debug)]
@@ -195,11 +188,18 @@ struct TreeNode {
     site: SiteId,
 }
 
-/// The node of a child, and whether entering it folds into an activation of the same node further out.
+/// A step down the tree, as the frame of the activation will hold it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Child {
-    pub(super) node: u32,
-    pub(super) folded: bool,
+    /// The node in the upper half; in the lower [`FRAME_FOLDED`] if it is that of an activation further out.
+    pub(super) node_and_flags: u64,
+    pub(super) path: PathId,
+}
+
+impl Child {
+    pub(super) fn node(self) -> u32 {
+        (self.node_and_flags >> 32) as u32
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -226,15 +226,15 @@ impl Tree {
         let empty = CacheEntry {
             key: u64::MAX,
             child: Child {
-                node: ROOT,
-                folded: false,
+                node_and_flags: 0,
+                path: PathId::ROOT,
             },
         };
         Tree {
             nodes: vec![root],
             cache: Box::new([empty; CACHE]),
             children: HashMap::new(),
-            by_path: HashMap::from([(PathId::ROOT, ROOT)]),
+            by_path: Vec::new(),
         }
     }
 
@@ -298,17 +298,18 @@ impl Tree {
         let (path, site) = match registry.path(parent_path, site) {
             Some(path) => (path, site),
             None if above.site == SiteId::OTHER && parent != ROOT => {
-                return Child {
-                    node: parent,
-                    folded: true,
-                };
+                return self.step(parent, FRAME_FOLDED);
             }
             None => (registry.other_path(parent_path), SiteId::OTHER),
         };
         let node = self.insert(parent, path, site, &mut added);
+        self.step(node, 0)
+    }
+
+    fn step(&self, node: u32, flags: u32) -> Child {
         Child {
-            node,
-            folded: false,
+            node_and_flags: u64::from(node) << 32 | u64::from(flags),
+            path: self.node(node).path,
         }
     }
 
@@ -319,7 +320,7 @@ impl Tree {
         site: SiteId,
         added: &mut impl FnMut(&Arc<Node>),
     ) -> u32 {
-        if let Some(&known) = self.by_path.get(&path) {
+        if let Some(known) = self.known(path) {
             return known;
         }
         let index = self.nodes.len() as u32;
@@ -331,8 +332,18 @@ impl Tree {
             depth: self.nodes[parent as usize].depth + 1,
             site,
         });
-        self.by_path.insert(path, index);
+        let place = path.0 as usize;
+        if self.by_path.len() <= place {
+            self.by_path.resize(place + 1, ROOT);
+        }
+        self.by_path[place] = index;
         index
+    }
+
+    #[inline]
+    fn known(&self, path: PathId) -> Option<u32> {
+        let known = self.by_path.get(path.0 as usize).copied();
+        known.filter(|&node| node != ROOT)
     }
 
     /// Beyond the depth limit: the nearest ancestor of the same site takes the activation, or else the parent.
@@ -345,14 +356,11 @@ impl Tree {
             }
             at = node.parent;
         }
-        Child {
-            node: if at == ROOT { parent } else { at },
-            folded: true,
-        }
+        self.step(if at == ROOT { parent } else { at }, FRAME_FOLDED)
     }
 
     /// Returns the node of a path that may come from another thread.
-    #[inline]
+    #[inline(always)]
     pub(super) fn at_path(
         &mut self,
         registry: &Registry,
@@ -362,18 +370,19 @@ impl Tree {
         if path == PathId::ROOT {
             return ROOT;
         }
-        self.at_path_below_root(registry, path, added)
+        match self.known(path) {
+            Some(known) => known,
+            None => self.at_new_path(registry, path, added),
+        }
     }
 
-    fn at_path_below_root(
+    #[cold]
+    fn at_new_path(
         &mut self,
         registry: &Registry,
         path: PathId,
         mut added: impl FnMut(&Arc<Node>),
     ) -> u32 {
-        if let Some(&known) = self.by_path.get(&path) {
-            return known;
-        }
         let mut parent = ROOT;
         for (path, site) in registry.steps(path) {
             parent = self.insert(parent, path, site, &mut added);

@@ -35,7 +35,7 @@ impl Recorder {
         }
     }
 
-    /// Records one value; returns whether it was the first.
+    /// Records one value, which is not `u64::MAX`; returns whether it was the first.
     #[inline]
     pub(super) fn record(&self, ticks: u64) -> bool {
         self.sum
@@ -43,39 +43,45 @@ impl Recorder {
         if ticks > self.max.load(Relaxed) {
             self.max.store(ticks, Relaxed);
         }
+        let mut first = false;
         let min = self.min.load(Relaxed);
-        let first = min == u64::MAX;
         if ticks < min {
-            // u64::MAX marks an empty recorder, so that value itself is stored as its neighbour.
-            self.min.store(ticks.min(u64::MAX - 1), Relaxed);
+            self.min.store(ticks, Relaxed);
+            first = min == u64::MAX;
         }
-        let (page, place) = buckets::locate(ticks.min(buckets::MAX));
-        match self.pages[page].get() {
-            Some(filled) if ticks <= buckets::MAX => {
-                let count = filled[place].load(Relaxed).wrapping_add(1);
-                filled[place].store(count, Relaxed);
-                if count == 0 {
-                    self.carry(page, place);
-                }
-            }
-            _ => self.record_rare(ticks, page, place),
+        if ticks > buckets::MAX {
+            self.record_outlier();
+            return first;
+        }
+        let (page, place) = buckets::locate(ticks);
+        let Some(filled) = self.pages[page].get() else {
+            self.fill(page, place);
+            return first;
+        };
+        let count = filled[place].load(Relaxed).wrapping_add(1);
+        filled[place].store(count, Relaxed);
+        if count == 0 {
+            self.carry(page, place);
         }
         first
     }
 
     #[cold]
-    fn record_rare(&self, ticks: u64, page: usize, place: usize) {
-        if ticks > buckets::MAX {
-            self.outliers
-                .store(self.outliers.load(Relaxed) + 1, Relaxed);
-        }
-        let page_of = self.pages[page]
+    fn fill(&self, page: usize, place: usize) {
+        let page = self.pages[page]
             .get_or_init(|| Box::new([const { AtomicU32::new(0) }; buckets::PER_PAGE]));
-        let count = page_of[place].load(Relaxed).wrapping_add(1);
-        page_of[place].store(count, Relaxed);
-        if count == 0 {
-            self.carry(page, place);
-        }
+        page[place].store(1, Relaxed);
+    }
+
+    /// Beyond the range: the last bucket counts it, `max` keeps the true value.
+    #[cold]
+    fn record_outlier(&self) {
+        self.outliers
+            .store(self.outliers.load(Relaxed) + 1, Relaxed);
+        let (page, place) = buckets::locate(buckets::MAX);
+        let page = self.pages[page]
+            .get_or_init(|| Box::new([const { AtomicU32::new(0) }; buckets::PER_PAGE]));
+        page[place].store(page[place].load(Relaxed).saturating_add(1), Relaxed);
     }
 
     #[cold]

@@ -200,6 +200,15 @@ impl SpanState {
         number
     }
 
+    /// Takes back an activation that was no activation.
+    pub(super) fn uncount(&self) {
+        if self.has(SHARED) {
+            self.counts.fetch_sub(1, Relaxed);
+        } else {
+            self.counts.store(self.counts.load(Relaxed) - 1, Relaxed);
+        }
+    }
+
     #[inline]
     pub(super) fn first_parent_activation(&self) -> u32 {
         (self.counts.load(Relaxed) >> 32) as u32

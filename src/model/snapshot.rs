@@ -23,11 +23,13 @@ pub(crate) mod buckets {
     /// Returns the page and the place in the page of a value that is at most [`MAX`].
     #[inline]
     pub(crate) fn locate(value: u64) -> (usize, usize) {
-        // For values below 64 the exponent is 5, which gives page 0 and the value itself as its place.
-        let exponent = 63 - (value | (PER_PAGE as u64 - 1)).leading_zeros();
-        let page = exponent + 1 - BITS;
-        let shift = page.saturating_sub(1);
-        (page as usize, (value >> shift) as usize & (PER_PAGE - 1))
+        if value < PER_PAGE as u64 {
+            return (0, value as usize);
+        }
+        let shift = value.ilog2() - BITS;
+        // The highest bit says the page, the next six the place.
+        let place = (value >> shift) as usize & (PER_PAGE - 1);
+        (shift as usize + 1, place)
     }
 
     /// Returns the middle of a bucket.
@@ -116,6 +118,8 @@ pub(crate) enum FrameCount {
 pub(crate) struct OpenSnapshot {
     pub(crate) path: PathId,
     pub(crate) activations: u64,
+    /// Activations beyond the first that are no operations, because the span is not held.
+    pub(crate) polls: u64,
     /// Nothing was around it when it was entered, and it is not known to be held.
     pub(crate) root: bool,
 }

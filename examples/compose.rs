@@ -50,13 +50,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         .init();
 
     let sketch = Picture::new(100).area(&queue)?;
-    let spans: u64 = guard
-        .profile()
-        .sites
-        .iter()
-        .map(|row| row.stats.spans)
-        .sum();
-    info!(spans, "sketched");
+    let so_far = guard.profile();
+    info!(busy = %so_far.split.busy, "sketched");
     let area = Picture::new(2_000).area(&queue)?;
     println!("the set's area is about {sketch:.2}, or rather {area:.3}");
 
@@ -87,12 +82,11 @@ impl Picture {
     fn area(&self, queue: &AtomicU32) -> Result<f64, &'static str> {
         queue.store(TILES * TILES, Relaxed);
         let work = || -> u32 { iter::from_fn(|| self.render_next(queue)).sum() };
-        let points: u32 = thread::scope(|scope| {
+        let points: thread::Result<u32> = thread::scope(|scope| {
             let threads = [(); 4].map(|()| scope.spawn(work));
-            let points = threads.into_iter().map(|thread| thread.join());
-            points.sum::<Result<u32, _>>()
-        })
-        .map_err(|_| "a thread panicked")?;
+            threads.into_iter().map(|thread| thread.join()).sum()
+        });
+        let points = points.map_err(|_| "a thread panicked")?;
         Ok(f64::from(points) * (2.5 / f64::from(SIDE)).powi(2))
     }
 
@@ -142,12 +136,10 @@ impl Sink for Csv {
     }
 
     fn spans(&mut self, batch: &[SpanRecord<'_>]) -> Result<(), SinkError> {
-        for span in batch {
-            let (name, thread) = (span.site.name, span.thread.index);
-            writeln!(self.0, "{name},{thread},{},{}", span.start.0, span.end.0)
-                .map_err(SinkError::other)?;
-        }
-        Ok(())
+        batch.iter().try_for_each(|span| {
+            let (name, start, end) = (span.site.name, span.start.0, span.end.0);
+            writeln!(self.0, "{name},{start},{end}").map_err(SinkError::other)
+        })
     }
 
     fn finish(&mut self, _: &Profile, _: &Diagnosis, _: Duration) -> Result<(), SinkError> {

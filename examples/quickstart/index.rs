@@ -1,7 +1,7 @@
 //! An inverted index: for each word, the files that it occurs in and how often.
 
 use std::cmp::Ordering;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
@@ -20,7 +20,8 @@ const MAX_QUERIES: usize = 3_000;
 /// The files and their words.
 #[derive(Default)]
 pub(crate) struct Index {
-    files: Vec<File>,
+    /// By their place in the sorted list, so that the answers do not depend on which thread took which file.
+    files: BTreeMap<usize, File>,
     postings: HashMap<String, Vec<Posting>>,
 }
 
@@ -93,23 +94,26 @@ impl Index {
     #[instrument(parent = build, skip_all)]
     fn build_part(build: &Span, paths: &[PathBuf], next: &AtomicUsize) -> Index {
         let mut part = Index::default();
-        while let Some(path) = paths.get(next.fetch_add(1, Relaxed)) {
+        loop {
+            let file = next.fetch_add(1, Relaxed);
+            let Some(path) = paths.get(file) else {
+                return part;
+            };
             // What cannot be read is left out; its span carries the error into the profile.
             if let Ok(Some(text)) = corpus::read(path) {
-                part.add(path, &text);
+                part.add(file, path, &text);
             }
         }
-        part
     }
 
     #[instrument(skip_all, fields(path = %path.display()))]
-    fn add(&mut self, path: &Path, text: &str) {
+    fn add(&mut self, file: usize, path: &Path, text: &str) {
         let tokens = tokenise(text);
-        let file = self.files.len();
-        self.files.push(File {
+        let described = File {
             path: path.to_owned(),
             tokens: tokens.len(),
-        });
+        };
+        self.files.insert(file, described);
         for token in tokens {
             let postings = self.postings.entry(token.word).or_default();
             match postings.last_mut() {
@@ -123,14 +127,9 @@ impl Index {
     fn merge(parts: Vec<Index>) -> Index {
         let mut whole = Index::default();
         for part in parts {
-            let offset = whole.files.len();
             whole.files.extend(part.files);
             for (word, postings) in part.postings {
-                let renumbered = postings.into_iter().map(|posting| Posting {
-                    file: posting.file + offset,
-                    ..posting
-                });
-                whole.postings.entry(word).or_default().extend(renumbered);
+                whole.postings.entry(word).or_default().extend(postings);
             }
         }
         whole
@@ -139,15 +138,18 @@ impl Index {
     /// Makes queries of what sets each file apart: the words that are frequent in it and rare elsewhere.
     #[instrument(skip_all)]
     pub(crate) fn characteristic_queries(&self) -> Vec<Query> {
-        let mut words_of_files = vec![Vec::new(); self.files.len()];
+        let mut words_of_files: BTreeMap<usize, Vec<(f64, &String)>> = BTreeMap::new();
         for (word, postings) in &self.postings {
             for posting in postings {
                 let weight = f64::from(posting.count) * self.rarity(postings);
-                words_of_files[posting.file].push((weight, word));
+                words_of_files
+                    .entry(posting.file)
+                    .or_default()
+                    .push((weight, word));
             }
         }
         let mut queries = Vec::new();
-        for mut words in words_of_files {
+        for mut words in words_of_files.into_values() {
             words.sort_by(|a, b| descending(a.0, b.0).then_with(|| a.1.cmp(b.1)));
             let chunks = words.chunks(WORDS_PER_QUERY).take(QUERIES_PER_FILE);
             queries.extend(
@@ -161,7 +163,7 @@ impl Index {
     /// Returns the files that answer the query, the best first (Okapi BM25).
     #[instrument(skip_all, fields(candidates = Empty))]
     pub(crate) fn rank(&self, query: &Query, limit: usize) -> Vec<Match> {
-        let tokens: usize = self.files.iter().map(|file| file.tokens).sum();
+        let tokens: usize = self.files.values().map(|file| file.tokens).sum();
         let mean = tokens as f64 / self.files.len().max(1) as f64;
         let mut scores: HashMap<usize, f64> = HashMap::new();
         for postings in query
@@ -170,7 +172,7 @@ impl Index {
             .filter_map(|word| self.postings.get(word))
         {
             for posting in postings {
-                let length = self.files[posting.file].tokens as f64 / mean;
+                let length = self.files[&posting.file].tokens as f64 / mean;
                 let count = f64::from(posting.count);
                 let weight = count * 2.2 / (count + 1.2 * (0.25 + 0.75 * length));
                 *scores.entry(posting.file).or_default() += weight * self.rarity(postings);
@@ -196,7 +198,7 @@ impl Index {
     /// of every query. Keeping the line in each `Posting` would cost a little memory and make all that work needless.
     #[instrument(skip_all)]
     pub(crate) fn excerpt(&self, found: Match, query: &Query) -> io::Result<Excerpt> {
-        let path = &self.files[found.file].path;
+        let path = &self.files[&found.file].path;
         let text = corpus::read(path)?.unwrap_or_default();
         let mut words_of_lines: HashMap<usize, HashSet<String>> = HashMap::new();
         for token in tokenise(&text) {

@@ -56,7 +56,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("the set's area is about {sketch:.2}, or rather {area:.3}");
 
     let summary = guard.finish()?;
-    println!("{summary:?}");
+    println!("{}", summary.diagnosis().headline);
     Ok(())
 }
 

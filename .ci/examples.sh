@@ -10,6 +10,9 @@ rm -rf "$out"
 mkdir -p "$out/compose"
 
 cargo build --release --example quickstart --example compose
+# A workspace of its own, which the checks of the root do not see.
+cargo fmt --check --manifest-path examples/candle/Cargo.toml
+cargo clippy --release --no-deps --manifest-path examples/candle/Cargo.toml -- -D warnings
 cargo build --release --manifest-path examples/candle/Cargo.toml
 
 # run NAME COMMAND...: the command must end with success within the limit.
@@ -26,7 +29,8 @@ run() {
     echo "$name: exit status 0"
 }
 
-export TRACING_CORTEX_CHROME TRACING_CORTEX_JSON
+# The traces are compared with the counts, so nothing may be dropped even on a slow machine.
+export TRACING_CORTEX_OVERFLOW=block TRACING_CORTEX_CHROME TRACING_CORTEX_JSON
 TRACING_CORTEX_CHROME=$out/quickstart.json TRACING_CORTEX_JSON=$out/quickstart-report.json
 run quickstart cargo run --quiet --release --example quickstart
 TRACING_CORTEX_CHROME=$out/candle.json TRACING_CORTEX_JSON=$out/candle-report.json

@@ -46,7 +46,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Reads what a [`FieldWriter`] wrote for `site`.
-    pub fn new(site: &'a Site, bytes: &'a [u8]) -> Fields<'a> {
+    pub(crate) fn new(site: &'a Site, bytes: &'a [u8]) -> Fields<'a> {
         Fields {
             site: Some(site),
             bytes,
@@ -156,7 +156,7 @@ impl<'a> Iterator for FieldIter<'a> {
 
 /// Writes field values into a buffer, each string cut at a limit.
 #[derive(Debug)]
-pub struct FieldWriter<'b> {
+pub(crate) struct FieldWriter<'b> {
     bytes: &'b mut Vec<u8>,
     max_str_bytes: usize,
     cuts: u64,
@@ -164,7 +164,7 @@ pub struct FieldWriter<'b> {
 
 impl<'b> FieldWriter<'b> {
     /// Appends to `bytes`; strings keep at most `max_str_bytes` (and at most 65,535) bytes.
-    pub fn new(bytes: &'b mut Vec<u8>, max_str_bytes: usize) -> FieldWriter<'b> {
+    pub(crate) fn new(bytes: &'b mut Vec<u8>, max_str_bytes: usize) -> FieldWriter<'b> {
         FieldWriter {
             bytes,
             max_str_bytes: max_str_bytes.min(usize::from(u16::MAX)),
@@ -173,7 +173,7 @@ impl<'b> FieldWriter<'b> {
     }
 
     /// Returns how many strings were cut.
-    pub fn cuts(&self) -> u64 {
+    pub(crate) fn cuts(&self) -> u64 {
         self.cuts
     }
 
@@ -188,7 +188,7 @@ impl<'b> FieldWriter<'b> {
     }
 
     /// Appends the value of the field with this index in [`Site::fields`].
-    pub fn write(&mut self, index: u8, value: Value<'_>) {
+    pub(crate) fn write(&mut self, index: u8, value: Value<'_>) {
         match value {
             Value::Bool(value) => self.put(BOOL, index, &[u8::from(value)]),
             Value::I64(value) => self.put(I64, index, &value.to_le_bytes()),
@@ -201,7 +201,7 @@ impl<'b> FieldWriter<'b> {
     }
 
     /// Appends what `value` prints with `Debug`, without building a `String`.
-    pub fn write_debug(&mut self, index: u8, value: &dyn std::fmt::Debug) {
+    pub(crate) fn write_debug(&mut self, index: u8, value: &dyn std::fmt::Debug) {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(&[STR, index, 0, 0]);
         let mut sink = Bounded {

@@ -20,8 +20,8 @@ mod snapshot;
 mod time;
 
 pub use distribution::{Bucket, Distribution, Quantiles};
-pub(crate) use fields::FOLLOWS_FROM_INDEX;
-pub use fields::{FOLLOWS_FROM, FieldIter, FieldWriter, Fields, Value};
+pub use fields::{FOLLOWS_FROM, FieldIter, Fields, Value};
+pub(crate) use fields::{FOLLOWS_FROM_INDEX, FieldWriter};
 pub use finding::{Confidence, Diagnosis, Finding, Gain, Severity};
 pub use losses::{Failure, Losses, Overhead};
 pub use profile::{
@@ -34,4 +34,5 @@ pub(crate) use snapshot::{
     CaptureSnapshot, FrameCount, FrameSnapshot, NodeSnapshot, OpenSnapshot, PathId, PathTable,
     RecorderSnapshot, ThreadSightings, ThreadSnapshot, ThreadTop, buckets,
 };
-pub use time::{Nanos, TickScale, WallAnchor};
+pub(crate) use time::TickScale;
+pub use time::{Nanos, WallAnchor};

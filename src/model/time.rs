@@ -101,16 +101,16 @@ impl WallAnchor {
 ///
 /// The conversion is monotone, so intervals that nest in ticks nest in nanoseconds too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TickScale {
+pub(crate) struct TickScale {
     /// The tick at [`Nanos::ZERO`].
-    pub origin: u64,
+    pub(crate) origin: u64,
     /// Nanoseconds for each 2^32 ticks.
-    pub nanos_per_4g_ticks: u64,
+    pub(crate) nanos_per_4g_ticks: u64,
 }
 
 impl TickScale {
     /// Returns a scale on which one tick is one nanosecond and the origin is zero.
-    pub const fn nanoseconds() -> TickScale {
+    pub(crate) const fn nanoseconds() -> TickScale {
         TickScale {
             origin: 0,
             nanos_per_4g_ticks: 1 << 32,
@@ -118,12 +118,12 @@ impl TickScale {
     }
 
     /// Converts a point in time; ticks before the origin become zero.
-    pub fn at(self, tick: u64) -> Nanos {
+    pub(crate) fn at(self, tick: u64) -> Nanos {
         self.length(tick.saturating_sub(self.origin))
     }
 
     /// Converts a number of ticks.
-    pub fn length(self, ticks: u64) -> Nanos {
+    pub(crate) fn length(self, ticks: u64) -> Nanos {
         let nanos = (u128::from(ticks) * u128::from(self.nanos_per_4g_ticks)) >> 32;
         Nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }

@@ -277,10 +277,16 @@ pub(super) fn exit(capture: &Capture, local: &mut Local, id: u64) {
     let frame = work.frame(shared, top);
     let (node, flags) = frame.node_and_flags();
     let entered = frame.entered.load(Relaxed);
-    if flags & (FRAME_NESTED | FRAME_FOLDED | FRAME_OVERLAPS) != 0 || now < entered {
+    let state = shared.own_state(id);
+    let unusual = flags & (FRAME_NESTED | FRAME_FOLDED | FRAME_OVERLAPS) != 0
+        || state.has(SHARED | sites::HELD)
+        || (flags & FRAME_AGAIN != 0 && capture.streams.spans)
+        || state.id.load(Relaxed) != id
+        || now < entered;
+    if unusual {
         let left = Left::read(frame, top);
         shared.depth.store(top, Release);
-        return end_rare(capture, shared, work, left, now, None);
+        return end(capture, shared, work, left, now, None);
     }
     let total = now - entered;
     let own = total.saturating_sub(frame.child.load(Relaxed));
@@ -290,21 +296,12 @@ pub(super) fn exit(capture: &Capture, local: &mut Local, id: u64) {
     } else {
         node::add(&shared.busy, total);
     }
+    if flags & FRAME_AGAIN != 0 {
+        node::add(&state.busy, total);
+    } else {
+        state.end_first(now);
+    }
     work.tree.node(node).record(entered, total, own);
-    let state = shared.own_state(id);
-    if state.id.load(Relaxed) != id {
-        let left = Left::read(work.frame(shared, top), top);
-        return end_elsewhere(capture, shared, work, left, now);
-    }
-    let state_flags = state.flags();
-    if flags & FRAME_AGAIN == 0 && state_flags & SHARED == 0 {
-        return state.end_first(now);
-    }
-    if capture.streams.spans || state_flags & (SHARED | sites::HELD) != 0 {
-        let left = Left::read(work.frame(shared, top), top);
-        return end_own(capture, shared, work, state, left, now);
-    }
-    node::add(&state.busy, total);
 }
 
 /// A frame that was taken off the stack.
@@ -336,10 +333,9 @@ impl Left {
     }
 }
 
-/// Records an activation with something unusual about it, and charges what is around it: with all of it, or with
-/// `charge` where an inner frame goes on.
-#[cold]
-fn end_rare(
+/// Records an activation, whatever it is, and charges what is around it: with all of it, or with `charge` where an inner
+/// frame goes on. `exit` does the same for the usual activation with less work.
+fn end(
     capture: &Capture,
     shared: &Arc<ThreadShared>,
     work: &mut Work,
@@ -512,5 +508,5 @@ fn exit_out_of_order(
         work.frame(shared, lower).add_flag(FRAME_OVERLAPS);
     }
     shared.depth.store(depth - 1, Release);
-    end_rare(capture, shared, work, left, now, Some(charge));
+    end(capture, shared, work, left, now, Some(charge));
 }

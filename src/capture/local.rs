@@ -1,6 +1,7 @@
 //! One thread's part of a capture, and how a callback finds it.
 
 use std::cell::{Cell, RefCell};
+use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{
@@ -256,8 +257,28 @@ struct Locals {
 }
 
 thread_local! {
-    static LOCALS: RefCell<Locals> = const { RefCell::new(Locals { key: 0, current: None, others: Vec::new() }) };
+    // Without a destructor of its own, so that a callback need not ask whether that has run; `END` does its work.
+    static LOCALS: RefCell<ManuallyDrop<Locals>> = const {
+        RefCell::new(ManuallyDrop::new(Locals { key: 0, current: None, others: Vec::new() }))
+    };
+    static END: End = const { End };
     static SUPPRESSED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Ends the thread's parts of all captures when the thread ends.
+struct End;
+
+impl Drop for End {
+    fn drop(&mut self) {
+        LOCALS.with(|locals| {
+            // Borrowed only if the thread ends inside a callback, which then keeps its part for good.
+            if let Ok(mut locals) = locals.try_borrow_mut() {
+                locals.key = 0;
+                drop(locals.current.take());
+                locals.others.clear();
+            }
+        });
+    }
 }
 
 /// Keeps all captures from recording what this thread does. For the crate's own threads.
@@ -270,26 +291,18 @@ pub(crate) fn suppress_on_this_thread() {
 /// `work` must not call into the user's code, which could come back here.
 #[inline]
 pub(super) fn with<R>(capture: &Capture, work: impl FnOnce(&mut Local) -> R) -> Option<R> {
-    let outcome = LOCALS.try_with(|locals| {
+    LOCALS.with(|locals| {
         let mut locals = locals.try_borrow_mut().ok()?;
         if locals.key != capture.key.load(Relaxed) {
             locals.select(capture)?;
         }
         locals.current.as_mut().map(|local| work(local))
-    });
-    match outcome {
-        Ok(result) => result,
-        Err(_) => {
-            capture.counters.teardown.fetch_add(1, Relaxed);
-            None
-        }
-    }
+    })
 }
 
 /// Gives up this thread's part of a capture that nobody will use again.
 pub(super) fn forget(capture: &Capture) {
-    // On a thread that is shutting down everything is given up already.
-    let _ = LOCALS.try_with(|locals| {
+    LOCALS.with(|locals| {
         let Ok(mut locals) = locals.try_borrow_mut() else {
             return;
         };
@@ -309,6 +322,10 @@ impl Locals {
     #[cold]
     fn select(&mut self, capture: &Capture) -> Option<()> {
         self.key = 0;
+        if END.try_with(|_| ()).is_err() {
+            capture.counters.teardown.fetch_add(1, Relaxed);
+            return None;
+        }
         if SUPPRESSED.get() || capture.is_closed() || is_forked_child() {
             return None;
         }

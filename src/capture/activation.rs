@@ -69,7 +69,9 @@ pub(super) fn enter(
     let Local { shared, work, .. } = local;
     let state = shared.own_state(id);
     if state.id.load(Relaxed) == id {
-        begin(capture, shared, work, state, id);
+        if !resume(capture, shared, work, state, id) {
+            begin(capture, shared, work, state, id);
+        }
     } else {
         enter_elsewhere(capture, shared, work, id, metadata);
     }
@@ -101,6 +103,39 @@ fn enter_elsewhere(
         declared_path: PathId::ROOT,
     });
     begin(capture, shared, work, &state, id);
+}
+
+/// Enters a span that this thread has just left and that it had entered several times before, as happens to a task
+/// that is polled again: the frame it left behind is still right. Returns whether it is.
+#[inline(always)]
+fn resume(
+    capture: &Capture,
+    shared: &ThreadShared,
+    work: &Work,
+    state: &SpanState,
+    id: u64,
+) -> bool {
+    // Only a frame with nothing around it depends on nothing else.
+    let frame = work.frame(shared, 0);
+    if frame.id.load(Relaxed) != id || shared.depth.load(Relaxed) != 0 {
+        return false;
+    }
+    let (node, flags) = frame.node_and_flags();
+    if flags != FRAME_AGAIN
+        || frame.seq.load(Relaxed) != state.seq.load(Relaxed)
+        || state.has(SHARED | sites::HELD)
+    {
+        return false;
+    }
+    if state.declared_parent.load(Relaxed) != 0 {
+        work.tree.node(node).count_detached();
+    }
+    let number = state.count_again(0, 0, 0);
+    frame.activation.store(number, Relaxed);
+    frame.child.store(0, Relaxed);
+    shared.depth.store(1, Release);
+    frame.entered.store(capture.clock.tick(), Relaxed);
+    true
 }
 
 /// What is around an activation.
@@ -280,7 +315,6 @@ pub(super) fn exit(capture: &Capture, local: &mut Local, id: u64) {
     let state = shared.own_state(id);
     let unusual = flags & (FRAME_NESTED | FRAME_FOLDED | FRAME_OVERLAPS) != 0
         || state.has(SHARED | sites::HELD)
-        || (flags & FRAME_AGAIN != 0 && capture.streams.spans)
         || state.id.load(Relaxed) != id
         || now < entered;
     if unusual {
@@ -296,12 +330,15 @@ pub(super) fn exit(capture: &Capture, local: &mut Local, id: u64) {
     } else {
         node::add(&shared.busy, total);
     }
-    if flags & FRAME_AGAIN != 0 {
-        node::add(&state.busy, total);
-    } else {
-        state.end_first(now);
-    }
     work.tree.node(node).record(entered, total, own);
+    if flags & FRAME_AGAIN == 0 {
+        return state.end_first(now);
+    }
+    node::add(&state.busy, total);
+    if capture.streams.spans {
+        let left = Left::read(work.frame(shared, top), top);
+        emit_activation(capture, shared, work, state, left, now);
+    }
 }
 
 /// A frame that was taken off the stack.

@@ -396,6 +396,10 @@ impl Local {
             let entered = frame.entered.load(Relaxed).max(began);
             frame.entered.store(entered, Relaxed);
         }
+        // Frames that were left still name nodes of the old tree.
+        for frame in shared.frames.iter().skip(shared.depth.load(Relaxed)) {
+            frame.id.store(0, Relaxed);
+        }
         if let Some(ring) = &shared.ring {
             ring.dropped_spans.store(0, Relaxed);
             ring.dropped_events.store(0, Relaxed);

@@ -125,6 +125,28 @@ impl Producer {
         ring.words[(self.head + offset) & mask].store(word, Relaxed);
     }
 
+    /// Writes the first words of the record under way. The room must have been checked.
+    #[inline]
+    pub(super) fn put_first<const N: usize>(&self, ring: &Ring, words: [u64; N]) {
+        let start = self.head & (ring.words.len() - 1);
+        match ring.words[start..].first_chunk::<N>() {
+            Some(places) => {
+                for (place, word) in places.iter().zip(words) {
+                    place.store(word, Relaxed);
+                }
+            }
+            None => self.put_around(ring, &words),
+        }
+    }
+
+    /// The same where the words reach beyond the end of the ring.
+    #[cold]
+    fn put_around(&self, ring: &Ring, words: &[u64]) {
+        for (offset, &word) in words.iter().enumerate() {
+            self.put(ring, offset, word);
+        }
+    }
+
     /// Makes a record of `words` visible to the consumer.
     #[inline]
     pub(super) fn publish(&mut self, ring: &Ring, words: usize) {

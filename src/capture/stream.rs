@@ -42,6 +42,25 @@ pub(super) struct SpanWords {
     pub(super) life: Option<(u64, u32)>,
 }
 
+impl SpanWords {
+    #[inline]
+    fn words(&self, flags: u8, words: usize) -> [u64; SPAN_WORDS] {
+        let header = header(self.kind, flags, words, self.site);
+        [header, self.seq, self.parent, self.start, self.end]
+    }
+}
+
+/// Counts a span record for which there is no room.
+#[cold]
+fn drop_span(capture: &Capture, shared: &ThreadShared) {
+    let counter = match &shared.ring {
+        Some(ring) => &ring.dropped_spans,
+        // No memory was left for a ring when the thread came.
+        None => &capture.counters.dropped_spans,
+    };
+    counter.fetch_add(1, Relaxed);
+}
+
 /// Header, sequence number, parent, start, end.
 const SPAN_WORDS: usize = 5;
 /// Header, sequence number of the span, tick, level.
@@ -84,40 +103,53 @@ impl Work {
         capture: &Capture,
         shared: &ThreadShared,
         state: &SpanState,
-        words: &SpanWords,
+        span: &SpanWords,
     ) {
-        if words.kind != Kind::Poll && state.has(FIELDS) {
-            let fields = lock(&state.extra);
-            self.emit(capture, shared, words, &fields);
+        if span.kind != Kind::Poll && (state.has(FIELDS) || span.life.is_some()) {
+            self.emit_large(capture, shared, state, span);
         } else {
-            self.emit(capture, shared, words, &[]);
+            self.emit_bare(capture, shared, span);
         }
     }
 
+    /// Streams a span record that consists of its five words.
     #[inline]
-    fn emit(&mut self, capture: &Capture, shared: &ThreadShared, span: &SpanWords, fields: &[u8]) {
-        let Some(ring) = &shared.ring else {
-            // No memory was left for a ring when the thread came.
-            capture.counters.dropped_spans.fetch_add(1, Relaxed);
-            return;
+    pub(super) fn emit_bare(&mut self, capture: &Capture, shared: &ThreadShared, span: &SpanWords) {
+        if !self.producer.fits(SPAN_WORDS) && !self.make_room(capture, shared, SPAN_WORDS) {
+            return drop_span(capture, shared);
+        }
+        let Some(ring) = &shared.ring else { return };
+        self.producer
+            .put_first(ring, span.words(span.flags, SPAN_WORDS));
+        self.producer.publish(ring, SPAN_WORDS);
+    }
+
+    #[inline(never)]
+    fn emit_large(
+        &mut self,
+        capture: &Capture,
+        shared: &ThreadShared,
+        state: &SpanState,
+        span: &SpanWords,
+    ) {
+        let fields = lock(&state.extra);
+        let fields = if state.has(FIELDS) {
+            fields.as_slice()
+        } else {
+            &[]
         };
         let life_words = if span.life.is_some() { 2 } else { 0 };
         let words = SPAN_WORDS + life_words + field_words(fields);
         if !self.producer.fits(words) && !self.make_room(capture, shared, words) {
-            ring.dropped_spans
-                .store(ring.dropped_spans.load(Relaxed) + 1, Relaxed);
-            return;
+            return drop_span(capture, shared);
         }
+        let Some(ring) = &shared.ring else { return };
         let flags = span.flags | u8::from(!fields.is_empty()) * WITH_FIELDS;
-        let producer = &mut self.producer;
-        producer.put(ring, 0, header(span.kind, flags, words, span.site));
-        producer.put(ring, 1, span.seq);
-        producer.put(ring, 2, span.parent);
-        producer.put(ring, 3, span.start);
-        producer.put(ring, 4, span.end);
+        self.producer.put_first(ring, span.words(flags, words));
         if let Some((busy, activations)) = span.life {
-            producer.put(ring, 5, busy);
-            producer.put(ring, 6, u64::from(activations));
+            self.producer.put(ring, SPAN_WORDS, busy);
+            self.producer
+                .put(ring, SPAN_WORDS + 1, u64::from(activations));
         }
         if !fields.is_empty() {
             self.put_fields(shared, SPAN_WORDS + life_words, fields);

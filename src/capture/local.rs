@@ -253,6 +253,10 @@ struct Locals {
     key: u64,
     current: Option<Box<Local>>,
     /// Parts of other captures in the same process.
+    #[expect(
+        clippy::vec_box,
+        reason = "a part changes places with `current` without being copied"
+    )]
     others: Vec<Box<Local>>,
 }
 

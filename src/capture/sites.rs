@@ -117,7 +117,7 @@ impl Registry {
             .iter()
             .any(|name| metadata.fields().field(name).is_some());
         let keep = !metadata.fields().is_empty() && (self.keep_fields || semantic);
-        let flags = u32::from(keep) * KEEP_FIELDS | u32::from(held) * HELD;
+        let flags = (u32::from(keep) * KEEP_FIELDS) | (u32::from(held) * HELD);
 
         let mut sites = lock(&self.sites);
         let id = SiteId(u32::try_from(sites.all.len()).unwrap_or(u32::MAX));

@@ -144,7 +144,7 @@ impl Work {
             return drop_span(capture, shared);
         }
         let Some(ring) = &shared.ring else { return };
-        let flags = span.flags | u8::from(!fields.is_empty()) * WITH_FIELDS;
+        let flags = span.flags | (u8::from(!fields.is_empty()) * WITH_FIELDS);
         self.producer.put_first(ring, span.words(flags, words));
         if let Some((busy, activations)) = span.life {
             self.producer.put(ring, SPAN_WORDS, busy);

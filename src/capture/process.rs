@@ -1,8 +1,11 @@
 //! What the C library tells a process about its end and about forks. The only unsafe code of the crate.
-#![expect(
-    unsafe_code,
-    reason = "`atexit` and `pthread_atfork` have no safe counterpart; without the first `process::exit` loses the report, \
-              without the second a forked child could wait for threads that it does not have"
+#![cfg_attr(
+    unix,
+    expect(
+        unsafe_code,
+        reason = "`atexit` and `pthread_atfork` have no safe counterpart; without the first `process::exit` loses the \
+                  report, without the second a forked child could wait for threads that it does not have"
+    )
 )]
 
 use std::sync::Once;

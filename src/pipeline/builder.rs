@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::error::Error;
 use std::fmt;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -72,7 +72,7 @@ impl From<PathBuf> for TextReport {
 /// ```
 #[must_use = "a builder does nothing until `build`"]
 pub struct CortexBuilder {
-    chrome: Option<PathBuf>,
+    chrome: Option<ChromeTo>,
     text: TextReport,
     json: Option<PathBuf>,
     resources: Option<Duration>,
@@ -85,6 +85,11 @@ pub struct CortexBuilder {
     clock: Option<ManualClock>,
     thresholds: Thresholds,
     deadline: Duration,
+}
+
+enum ChromeTo {
+    File(PathBuf),
+    Writer(Box<dyn Write + Send>),
 }
 
 impl CortexLayer {
@@ -139,7 +144,51 @@ impl CortexBuilder {
 
     /// Writes a Chrome trace to a file while the program runs, for Perfetto, Catapult or speedscope.
     pub fn chrome(mut self, path: impl Into<PathBuf>) -> CortexBuilder {
-        self.chrome = Some(path.into());
+        self.chrome = Some(ChromeTo::File(path.into()));
+        self
+    }
+
+    /// Writes the Chrome trace to a writer instead of a file: a compressor, a socket, memory.
+    ///
+    /// Written are whole lines, about every second; a write that blocks holds up the other outputs. As nothing that was
+    /// written can be changed, the trace is an array, closed at the end, and loads in the viewers without the object
+    /// around it that a file gets. There is one trace: of this and [`chrome`](CortexBuilder::chrome), the last call
+    /// counts.
+    ///
+    /// ```
+    /// use std::io::{self, Write};
+    /// use std::sync::{Arc, Mutex};
+    /// use tracing_cortex::CortexLayer;
+    /// use tracing_subscriber::prelude::*;
+    ///
+    /// #[derive(Clone, Default)]
+    /// struct Memory(Arc<Mutex<Vec<u8>>>);
+    ///
+    /// impl Write for Memory {
+    ///     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    ///         self.0.lock().map_err(|_| io::ErrorKind::Other)?.write(bytes)
+    ///     }
+    ///
+    ///     fn flush(&mut self) -> io::Result<()> {
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// let memory = Memory::default();
+    /// let (cortex, guard) = CortexLayer::builder()
+    ///     .chrome_writer(memory.clone())
+    ///     .build()?;
+    /// tracing::subscriber::with_default(tracing_subscriber::registry().with(cortex), || {
+    ///     tracing::info_span!("import").in_scope(|| {});
+    /// });
+    /// guard.finish()?;
+    ///
+    /// let trace = memory.0.lock().map_err(|error| error.to_string())?;
+    /// assert!(String::from_utf8_lossy(&trace).contains("import"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn chrome_writer(mut self, writer: impl Write + Send + 'static) -> CortexBuilder {
+        self.chrome = Some(ChromeTo::Writer(Box::new(writer)));
         self
     }
 
@@ -300,9 +349,13 @@ impl CortexBuilder {
         };
         let process = process();
         let mut outlets = Vec::new();
-        if let Some(path) = self.chrome {
-            let sink = ChromeSink::create(path, &process, clock.anchor());
-            outlets.push(Outlet::new(Box::new(opened(sink)?), Turn::First));
+        if let Some(to) = self.chrome {
+            let anchor = clock.anchor();
+            let sink = match to {
+                ChromeTo::File(path) => opened(ChromeSink::create(path, &process, anchor))?,
+                ChromeTo::Writer(writer) => ChromeSink::to_writer(writer, &process, anchor),
+            };
+            outlets.push(Outlet::new(Box::new(sink), Turn::First));
         }
         let sinks = self.sinks.into_iter();
         outlets.extend(sinks.map(|sink| Outlet::new(sink, Turn::First)));
@@ -406,6 +459,15 @@ impl CortexBuilder {
             self.deadline.is_zero() || self.deadline > Duration::from_secs(3600),
             "more than zero, at most an hour",
         )
+    }
+}
+
+impl fmt::Debug for ChromeTo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ChromeTo::File(path) => path.fmt(f),
+            ChromeTo::Writer(_) => f.write_str("a writer"),
+        }
     }
 }
 

@@ -278,7 +278,7 @@ fn unit_name(unit: Unit) -> &'static str {
         Unit::BytesPerSecond => "bytes/s",
         Unit::Percent => "percent",
         Unit::Count => "count",
-        Unit::PerSecond => "per second",
+        Unit::PerSecond => "/s",
         Unit::Seconds => "seconds",
     }
 }

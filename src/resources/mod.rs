@@ -2,7 +2,7 @@
 //!
 //! | series | Linux | elsewhere |
 //! |---|---|---|
-//! | `process.cpu`, `process.cpu_one_core`, `process.ctx_switches_*`, `process.major_faults` | `getrusage` | Unix: `getrusage`; else CPU from sysinfo |
+//! | `process.cpu`, `process.cpu_one_core`, `process.voluntary_switches`, `process.involuntary_switches`, `process.major_faults` | `getrusage` | Unix: `getrusage`; else CPU from sysinfo |
 //! | `process.rss`, `process.virtual`, `process.disk_*`, `process.open_files` | `/proc` | sysinfo |
 //! | `process.threads`, thread states, thread CPU time | `/proc` | absent |
 //! | `system.net_*` | `/proc` | sysinfo |

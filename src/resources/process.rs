@@ -60,13 +60,13 @@ fn record_rates(readings: &mut Readings, before: &Totals, now: &Totals, elapsed:
 
     for (name, unit, before, now) in [
         (
-            "process.ctx_switches_voluntary",
+            "process.voluntary_switches",
             Unit::PerSecond,
             before.usage.voluntary_switches,
             now.usage.voluntary_switches,
         ),
         (
-            "process.ctx_switches_involuntary",
+            "process.involuntary_switches",
             Unit::PerSecond,
             before.usage.involuntary_switches,
             now.usage.involuntary_switches,

@@ -447,8 +447,8 @@ mod on_linux {
         assert!(last("process.virtual") >= last("process.rss"));
         assert!(last("process.threads") > workers.len() as f64);
         for name in [
-            "process.ctx_switches_voluntary",
-            "process.ctx_switches_involuntary",
+            "process.voluntary_switches",
+            "process.involuntary_switches",
             "process.major_faults",
             "process.disk_read",
             "process.disk_write",

@@ -26,12 +26,14 @@ pub(super) struct Outlet {
     pub(super) wants: Wants,
     turn: Turn,
     state: Mutex<State>,
+    /// The first error; streaming ends with it. Apart from the state, so that whoever asks for it never stands in the
+    /// way of a batch.
+    failure: Mutex<Option<SinkFailureKind>>,
 }
 
+/// Locked only by who calls the sink.
 struct State {
     sink: Box<dyn Sink>,
-    /// The first error; streaming ends with it.
-    failure: Option<SinkFailureKind>,
     finished: bool,
     next_tick: Option<Instant>,
 }
@@ -43,11 +45,11 @@ impl Outlet {
             wants: sink.wants(),
             turn,
             state: Mutex::new(State {
-                next_tick: sink.tick_period().map(|period| Instant::now() + period),
+                next_tick: after(sink.tick_period()),
                 sink,
-                failure: None,
                 finished: false,
             }),
+            failure: Mutex::default(),
         }
     }
 
@@ -56,9 +58,19 @@ impl Outlet {
         let Some(mut state) = self.try_state() else {
             return;
         };
-        if state.failure.is_none() && !state.finished {
-            state.failure = attempt(|| call(state.sink.as_mut()));
+        if !state.finished && !self.has_failed() {
+            self.note(attempt(|| call(state.sink.as_mut())));
         }
+    }
+
+    fn has_failed(&self) -> bool {
+        lock(&self.failure).is_some()
+    }
+
+    /// Keeps the first failure: it says why, and what follows from it does not.
+    fn note(&self, outcome: Option<SinkFailureKind>) {
+        let mut failure = lock(&self.failure);
+        *failure = failure.take().or(outcome);
     }
 
     fn try_state(&self) -> Option<MutexGuard<'_, State>> {
@@ -98,19 +110,23 @@ impl Outlet {
         let Some(mut state) = self.try_state() else {
             return;
         };
-        state.next_tick = state
-            .sink
-            .tick_period()
-            .map(|period| Instant::now() + period);
-        if state.failure.is_none() && !state.finished {
-            state.failure = attempt(|| state.sink.tick(profile));
+        if state.finished || self.has_failed() {
+            state.next_tick = None;
+            return;
         }
+        let State {
+            sink, next_tick, ..
+        } = &mut *state;
+        *next_tick = None;
+        self.note(attempt(|| {
+            *next_tick = after(sink.tick_period());
+            sink.tick(profile)
+        }));
     }
 
     /// Says what has gone wrong so far.
     pub(super) fn failure(&self) -> Option<SinkFailure> {
-        let state = self.try_state()?;
-        let kind = state.failure.clone()?;
+        let kind = lock(&self.failure).clone()?;
         Some(SinkFailure::new(&self.name, kind))
     }
 
@@ -120,12 +136,13 @@ impl Outlet {
             return;
         }
         state.finished = true;
-        let outcome = attempt(|| state.sink.finish(profile, diagnosis, deadline));
-        // The first failure says why; what follows from it does not.
-        if state.failure.is_none() {
-            state.failure = outcome;
-        }
+        self.note(attempt(|| state.sink.finish(profile, diagnosis, deadline)));
     }
+}
+
+/// Returns the moment that is `period` away; none where that is beyond what the clock can tell.
+fn after(period: Option<Duration>) -> Option<Instant> {
+    Instant::now().checked_add(period?)
 }
 
 fn attempt(call: impl FnOnce() -> Result<(), SinkError>) -> Option<SinkFailureKind> {

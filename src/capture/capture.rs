@@ -54,6 +54,8 @@ pub(crate) struct Capture {
     /// Tick of the start or of the last reset.
     began: AtomicU64,
     threads: Mutex<Vec<Arc<ThreadShared>>>,
+    /// Held while a ring is emptied: at the end, whoever takes over from a slow collector may meet it.
+    pub(super) draining: Mutex<()>,
     next_thread: AtomicU32,
     ring_bytes: AtomicUsize,
     collector: OnceLock<Thread>,
@@ -122,6 +124,7 @@ impl Capture {
             began: AtomicU64::new(clock.tick()),
             clock,
             threads: Mutex::default(),
+            draining: Mutex::default(),
             // Thread 0 would give its spans sequence numbers that start at zero, which stands for none.
             next_thread: AtomicU32::new(1),
             ring_bytes: AtomicUsize::new(0),
@@ -170,6 +173,12 @@ impl Capture {
             CLOSED => self.last_epoch.load(SeqCst),
             epoch => epoch,
         }
+    }
+
+    /// Whether the thread has followed the last reset.
+    fn is_current(&self, shared: &ThreadShared) -> bool {
+        // Pairs with the release in `Local::start_epoch`.
+        shared.epoch.load(Acquire) == self.statistics_epoch()
     }
 
     /// Starts all statistics anew. Each thread follows at its next callback; until then it counts as empty.
@@ -293,8 +302,11 @@ impl Capture {
                 let add = |to: &AtomicU64, from: &AtomicU64| {
                     to.fetch_add(from.load(Relaxed), Relaxed);
                 };
-                add(&self.counters.dropped_spans, &ring.dropped_spans);
-                add(&self.counters.dropped_events, &ring.dropped_events);
+                // A thread that has not followed the last reset dropped its records before it.
+                if self.is_current(&shared) {
+                    add(&self.counters.dropped_spans, &ring.dropped_spans);
+                    add(&self.counters.dropped_events, &ring.dropped_events);
+                }
             }
             snapshots.push(self.thread_snapshot(&shared));
         }
@@ -331,7 +343,8 @@ impl Capture {
             .map(|shared| self.thread_snapshot(shared))
             .collect();
         let mut losses = self.counters.to_losses();
-        for ring in threads.iter().filter_map(|shared| shared.ring.as_ref()) {
+        let current = threads.iter().filter(|shared| self.is_current(shared));
+        for ring in current.filter_map(|shared| shared.ring.as_ref()) {
             losses.dropped_spans += ring.dropped_spans.load(Relaxed);
             losses.dropped_events += ring.dropped_events.load(Relaxed);
         }
@@ -360,7 +373,7 @@ impl Capture {
     }
 
     fn thread_snapshot(&self, shared: &ThreadShared) -> ThreadSnapshot {
-        let current = shared.epoch.load(Acquire) == self.statistics_epoch();
+        let current = self.is_current(shared);
         let began = self.began();
         let nodes = lock(&shared.nodes);
         let depth = shared.depth.load(Acquire);
@@ -422,9 +435,8 @@ impl Capture {
 
     /// Adds up how many operations each path has seen, for throughput.
     pub(crate) fn calls(&self, calls: &mut HashMap<PathId, u64>) {
-        let epoch = self.statistics_epoch();
         for shared in self.threads() {
-            if shared.epoch.load(Acquire) != epoch {
+            if !self.is_current(&shared) {
                 continue;
             }
             for node in lock(&shared.nodes).iter() {

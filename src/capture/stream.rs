@@ -261,7 +261,10 @@ impl Drain {
         for shared in &threads {
             let Some(ring) = &shared.ring else { continue };
             self.bytes.clear();
-            ring.drain(&mut self.bytes);
+            {
+                let _only_consumer = lock(&capture.draining);
+                ring.drain(&mut self.bytes);
+            }
             if self.bytes.is_empty() {
                 continue;
             }

@@ -418,7 +418,10 @@ impl CortexBuilder {
         exits::register(&session);
         #[cfg(all(unix, feature = "signals"))]
         if self.signals {
-            exits::on_signals(&session).map_err(BuildError::Signals)?;
+            exits::on_signals(&session).map_err(|error| {
+                session.discard();
+                BuildError::Signals(error)
+            })?;
         }
         Ok((CortexLayer::new(capture), CortexGuard::new(session)))
     }

@@ -67,6 +67,7 @@ pub(super) fn run(session: &Session) {
             capture.sleep_collector(pause.min(wake.saturating_duration_since(Instant::now())));
         }
     }
+    session.deliver_rest();
 }
 
 /// Hands resource readings to the sinks; returns whether there were any.
@@ -83,10 +84,11 @@ pub(super) fn deliver_samples(session: &Session) -> bool {
 }
 
 fn take_ended(session: &Session) {
+    // Locked first: a profile or a reset in between would find the threads nowhere.
+    let mut aggregator = lock(&session.aggregator);
     let ended = session.capture.take_ended();
     if !ended.is_empty() {
-        let scale = session.capture.clock().scale();
-        lock(&session.aggregator).take_ended(ended, scale);
+        aggregator.take_ended(ended, session.capture.clock().scale());
     }
 }
 

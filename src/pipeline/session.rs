@@ -11,6 +11,7 @@ use super::lock;
 use super::outlets::{self, Outlet, Turn};
 use crate::aggregate::{Aggregator, Context};
 use crate::capture::process::is_forked_child;
+use crate::capture::suppress_on_this_thread;
 use crate::capture::{Batch, Capture, Cost, Drain};
 use crate::diagnose::{Thresholds, diagnose};
 use crate::model::{Failure, Process, Profile};
@@ -38,6 +39,10 @@ struct Control {
     stopping: bool,
     collector_ended: bool,
     finishing: bool,
+    /// Somebody delivers, or has delivered, what was open in the end.
+    unfinished_claimed: bool,
+    /// The thread that took over from a collector that hangs is done.
+    rest_delivered: bool,
     flushes_asked: u64,
     flushes_done: u64,
 }
@@ -109,10 +114,14 @@ impl Session {
     }
 
     /// Waits until `done` holds or the time is over; returns whether it holds.
-    fn wait(&self, until: Instant, done: impl Fn(&Control) -> bool) -> bool {
+    ///
+    /// `None` is a time beyond what the clock can tell.
+    fn wait(&self, until: Option<Instant>, done: impl Fn(&Control) -> bool) -> bool {
         let mut control = lock(&self.control);
         while !done(&control) {
-            let left = until.saturating_duration_since(Instant::now());
+            let left = until.map_or(LONG, |until| {
+                until.saturating_duration_since(Instant::now())
+            });
             if left.is_zero() {
                 return false;
             }
@@ -128,7 +137,7 @@ impl Session {
         if is_forked_child() || self.capture.is_closed() {
             return Err(FlushError::Ended);
         }
-        let until = Instant::now() + timeout;
+        let until = Instant::now().checked_add(timeout);
         let ticket = {
             let mut control = lock(&self.control);
             control.flushes_asked += 1;
@@ -192,7 +201,7 @@ impl Session {
     }
 
     /// Ends the capture and delivers the results; the second caller gets what the first got.
-    pub(super) fn finish(&self) -> Result<Summary, FinishError> {
+    pub(super) fn finish(self: &Arc<Session>) -> Result<Summary, FinishError> {
         if is_forked_child() {
             return Err(FinishError::forked());
         }
@@ -201,7 +210,7 @@ impl Session {
             let mut control = lock(&self.control);
             if control.finishing {
                 drop(control);
-                self.wait(until, |_| self.outcome.get().is_some());
+                self.wait(Some(until), |_| self.outcome.get().is_some());
                 let known = self.outcome.get().cloned();
                 return known.unwrap_or_else(|| Err(FinishError::unfinished(self.deadline)));
             }
@@ -209,6 +218,8 @@ impl Session {
         }
         let outcome = self.finish_once(until);
         let outcome = self.outcome.get_or_init(|| outcome).clone();
+        // Under the lock: a second caller has either seen the outcome or is waiting already.
+        let _control = lock(&self.control);
         self.changed.notify_all();
         outcome
     }
@@ -218,6 +229,7 @@ impl Session {
         {
             let mut control = lock(&self.control);
             control.finishing = true;
+            control.unfinished_claimed = true;
             control.stopping = true;
         }
         self.capture.close();
@@ -229,7 +241,33 @@ impl Session {
         let _ = self.outcome.set(Ok(nothing));
     }
 
-    fn finish_once(&self, until: Instant) -> Result<Summary, FinishError> {
+    /// Delivers what is left after the capture was closed.
+    pub(super) fn deliver_rest(&self) {
+        Drain::default().run(&self.capture, |batch| self.deliver(batch));
+        collector::deliver_samples(self);
+        let claimed = std::mem::replace(&mut lock(&self.control).unfinished_claimed, true);
+        if !claimed {
+            self.capture.unfinished(|batch| self.deliver(batch));
+        }
+    }
+
+    fn deliver_rest_apart(self: &Arc<Session>, until: Option<Instant>) {
+        let session = Arc::clone(self);
+        let spawned = std::thread::Builder::new()
+            .name("cortex-finish".to_owned())
+            .spawn(move || {
+                suppress_on_this_thread();
+                session.deliver_rest();
+                lock(&session.control).rest_delivered = true;
+                session.changed.notify_all();
+            });
+        // Without a thread to spare, what is left is lost rather than the exit delayed.
+        if spawned.is_ok() {
+            self.wait(until, |control| control.rest_delivered);
+        }
+    }
+
+    fn finish_once(self: &Arc<Session>, until: Instant) -> Result<Summary, FinishError> {
         if let Some(sampler) = &self.sampler {
             sampler.sample_now();
         }
@@ -237,17 +275,16 @@ impl Session {
         let observed = self.sampler.as_ref().map(Sampler::observed);
         lock(&self.control).stopping = true;
         self.capture.call_collector();
-        // Half of the time for the collector; the sinks need the other half.
-        let half = Instant::now() + until.saturating_duration_since(Instant::now()) / 2;
-        let ended = self.wait(half, |control| control.collector_ended);
+        // Half of the time for the collector, which delivers what is left; the sinks need the other half.
+        let ended = self.wait(half_way(until), |control| control.collector_ended);
         if ended && let Some(collector) = lock(&self.collector).take() {
             // It has said that it is done; joining frees its stack before the process goes on.
             let _ = collector.join();
         }
-        // If it has not ended, a sink hangs in it. The others still get what is left.
-        Drain::default().run(&self.capture, |batch| self.deliver(batch));
-        collector::deliver_samples(self);
-        self.capture.unfinished(|batch| self.deliver(batch));
+        if !ended {
+            // A sink hangs in it. The others still get what is left, from a thread that may hang as well.
+            self.deliver_rest_apart(half_way(until));
+        }
 
         let mut failures = self.failures();
         let profile = self.build_profile(observed.unwrap_or_default(), failures.clone());
@@ -289,6 +326,14 @@ impl Session {
             Err(FinishError::new(failures, summary))
         }
     }
+}
+
+/// How long a wait without an end sleeps before it looks again.
+const LONG: Duration = Duration::from_secs(3600);
+
+fn half_way(until: Instant) -> Option<Instant> {
+    let now = Instant::now();
+    Some(now + until.saturating_duration_since(now) / 2)
 }
 
 /// How long the end waits for the sampler, which has nothing left to deliver.

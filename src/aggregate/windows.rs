@@ -138,3 +138,72 @@ fn fitting(window: Nanos, ended: usize) -> (Nanos, usize) {
     }
     (window, ended)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::Nanos;
+
+    const PATH: PathId = PathId(1);
+    const SECOND: u64 = 1_000_000_000;
+
+    fn paths() -> PathTable {
+        let root = (PathId::ROOT, SiteId::OTHER);
+        PathTable {
+            nodes: vec![root, (PathId::ROOT, SiteId(1))],
+        }
+    }
+
+    fn calls(count: u64) -> HashMap<PathId, u64> {
+        HashMap::from([(PATH, count)])
+    }
+
+    fn finish(windows: &Windows, count: u64) -> Throughput {
+        windows.finish(Nanos(SECOND), &calls(count), &paths(), &mut [])
+    }
+
+    #[test]
+    fn each_window_has_its_own_operations_and_the_last_is_under_way() {
+        let mut windows = Windows::default();
+        windows.tick(Nanos(SECOND), &calls(10));
+        windows.tick(Nanos(2 * SECOND), &calls(15));
+        let throughput = finish(&windows, 18);
+        assert_eq!(throughput.window, FIRST_WINDOW);
+        assert_eq!(throughput.per_window, [10, 5, 3]);
+    }
+
+    #[test]
+    fn a_run_longer_than_all_windows_halves_them() {
+        let mut windows = Windows::default();
+        for second in 1..=MAX_WINDOWS as u64 + 1 {
+            windows.tick(Nanos(second * SECOND), &calls(second));
+        }
+        let throughput = finish(&windows, 121);
+        assert_eq!(throughput.window, Nanos(2 * SECOND));
+        assert_eq!(throughput.per_window.len(), MAX_WINDOWS / 2 + 1);
+        assert!(throughput.per_window[..60].iter().all(|&count| count == 2));
+        assert_eq!(throughput.per_window[60], 1);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// However the clock jumps, forward or back, no operation is lost or counted twice.
+        #[test]
+        fn the_windows_add_up_to_all_operations(
+            ticks in prop::collection::vec((any::<u64>(), 0_u32..64, 0_u64..1000), 0..60),
+        ) {
+            let mut windows = Windows::default();
+            let mut count = 0;
+            for (at, shift, more) in ticks {
+                count += more;
+                windows.tick(Nanos(at >> shift), &calls(count));
+                let throughput = finish(&windows, count);
+                prop_assert_eq!(throughput.per_window.iter().sum::<u64>(), count);
+                prop_assert!(throughput.per_window.len() <= MAX_WINDOWS + 1);
+            }
+        }
+    }
+}

@@ -133,3 +133,57 @@ impl Recorder {
         pages.count() * size_of::<Page>()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_never_counts_more_than_was_recorded_nor_less_than_before() {
+        const VALUES: u64 = if cfg!(miri) { 200 } else { 200_000 };
+        let recorder = Recorder::new();
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                for value in 0..VALUES {
+                    recorder.record(value * 977);
+                }
+            });
+            let mut before = 0;
+            while !writer.is_finished() {
+                let snapshot = recorder.snapshot();
+                let count = snapshot.buckets.iter().map(|bucket| bucket.2).sum();
+                assert!(before <= count && count <= VALUES, "{before}, then {count}");
+                before = count;
+            }
+        });
+        assert_eq!(recorder.count(), VALUES);
+        let snapshot = recorder.snapshot();
+        assert_eq!((snapshot.min, snapshot.max), (0, (VALUES - 1) * 977));
+        assert_eq!(snapshot.sum, VALUES * (VALUES - 1) / 2 * 977);
+    }
+
+    #[test]
+    fn a_bucket_that_overflows_is_carried() {
+        let recorder = Recorder::new();
+        recorder.record(5);
+        let page = recorder.pages[0].get().unwrap();
+        page[5].store(u32::MAX, Relaxed);
+        recorder.record(5);
+        recorder.record(5);
+        assert_eq!(recorder.count(), (1 << 32) + 1);
+        assert_eq!(recorder.snapshot().buckets, [(0, 5, (1 << 32) + 1)]);
+    }
+
+    #[test]
+    fn values_beyond_the_range_are_outliers_with_their_true_maximum() {
+        let recorder = Recorder::new();
+        for value in [buckets::MAX, buckets::MAX + 1, u64::MAX - 1] {
+            recorder.record(value);
+        }
+        let snapshot = recorder.snapshot();
+        assert_eq!(snapshot.outliers, 2);
+        assert_eq!(snapshot.max, u64::MAX - 1);
+        let last = (buckets::PAGES as u8 - 1, buckets::PER_PAGE as u8 - 1);
+        assert_eq!(snapshot.buckets, [(last.0, last.1, 3)]);
+    }
+}

@@ -207,7 +207,7 @@ impl Work {
             return false;
         };
         // A record that large would never fit; the length field ends at 16 bits as well.
-        if words > ring.capacity() / 2 || words > 0xFFFF {
+        if words > ring.capacity() || words > 0xFFFF {
             return false;
         }
         loop {

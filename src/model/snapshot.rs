@@ -178,3 +178,45 @@ pub(crate) struct CaptureSnapshot {
     pub(crate) losses: Losses,
     pub(crate) memory_bytes: u64,
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::buckets::{MAX, PAGES, PER_PAGE, locate, middle};
+
+    fn values() -> impl Strategy<Value = u64> {
+        // Every order of magnitude alike; a uniform value would nearly always be large.
+        (0_u32..43, 0..=MAX).prop_map(|(shift, value)| value >> shift)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_bucket_is_in_the_pages_and_its_middle_close_to_its_values(value in values()) {
+            let (page, place) = locate(value);
+            prop_assert!(page < PAGES && place < PER_PAGE);
+            let middle = middle(page, place);
+            prop_assert_eq!(locate(middle), (page, place));
+            prop_assert!(middle.abs_diff(value) * 128 <= value, "{} for {}", middle, value);
+        }
+
+        #[test]
+        fn larger_values_are_never_in_smaller_buckets(a in values(), b in values()) {
+            let (low, high) = (a.min(b), a.max(b));
+            prop_assert!(locate(low) <= locate(high));
+        }
+    }
+
+    #[test]
+    fn the_buckets_are_without_gaps_from_zero_to_the_largest_value() {
+        assert_eq!(locate(0), (0, 0));
+        assert_eq!(locate(MAX), (PAGES - 1, PER_PAGE - 1));
+        for power in 6..43 {
+            let first = 1_u64 << power;
+            assert_eq!(locate(first), (power - 5, 0));
+            assert_eq!(locate(first - 1), (power - 6, PER_PAGE - 1));
+        }
+    }
+}

@@ -64,10 +64,33 @@ impl Site {
         Site::new(SiteId::OTHER, "(other)", "", None, None)
     }
 
-    /// Returns `file:line` if both are known.
+    /// Returns `file:line` if both are known, without the folder where Cargo keeps the sources of dependencies:
+    /// `serde-1.0.0/src/lib.rs:7`.
     pub fn location(&self) -> Option<String> {
-        Some(format!("{}:{}", self.file?, self.line?))
+        Some(format!("{}:{}", in_package(self.file?), self.line?))
     }
+}
+
+/// Cuts off where Cargo keeps a dependency, so that the path begins with the name of the package or the repository.
+fn in_package(file: &str) -> &str {
+    let split = |path: &str| path.find(['/', '\\']);
+    let mut last = "";
+    let mut rest = file;
+    while let Some(end) = split(rest) {
+        let (part, after) = (&rest[..end], &rest[end + 1..]);
+        match (last, part) {
+            // One more folder has the name of the index and a hash.
+            ("registry", "src") => {
+                if let Some(end) = split(after).filter(|&end| after[..end].contains('-')) {
+                    return &after[end + 1..];
+                }
+            }
+            ("git", "checkouts") => return after,
+            _ => {}
+        }
+        (last, rest) = (part, after);
+    }
+    file
 }
 
 /// One thread that entered at least one span.
@@ -93,3 +116,34 @@ impl Thread {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct SpanSeq(pub u64);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn location(file: &'static str) -> Option<String> {
+        Site::new(SiteId(1), "forward", "bert", Some(file), Some(123)).location()
+    }
+
+    #[test]
+    fn the_place_of_a_dependency_begins_with_its_package() {
+        for (file, expected) in [
+            (
+                "/home/me/.cargo/registry/src/index.crates.io-1949cf8c6b5b557f/bert-0.11.1/src/bert.rs",
+                "bert-0.11.1/src/bert.rs:123",
+            ),
+            (
+                r"C:\Users\me\.cargo\registry\src\index.crates.io-6f17\bert-0.11.1\src\bert.rs",
+                r"bert-0.11.1\src\bert.rs:123",
+            ),
+            (
+                "/home/me/.cargo/git/checkouts/bert-1f/8ac2/src/bert.rs",
+                "bert-1f/8ac2/src/bert.rs:123",
+            ),
+            ("src/registry/src/bert.rs", "src/registry/src/bert.rs:123"),
+            ("src/bert.rs", "src/bert.rs:123"),
+        ] {
+            assert_eq!(location(file).as_deref(), Some(expected), "{file}");
+        }
+    }
+}

@@ -13,7 +13,7 @@ use crate::model::{Nanos, PathStats, Profile, SiteId};
 /// Lines of the tree.
 const LINES: usize = 30;
 
-/// A path with a smaller share of the thread time is not shown.
+/// A path is not shown where neither its own share of the thread time nor that of what is below it reaches this.
 const MIN_SHARE: f64 = 0.01;
 
 /// Deeper than this the branches stop moving to the right; the depth is written out.
@@ -96,10 +96,11 @@ pub(super) fn print(profile: &Profile, whole: &Whole, page: &mut Page) {
 
 /// Marks the heaviest paths, never one without its parent.
 fn shown(paths: &[PathStats], whole: &Whole) -> Vec<bool> {
+    let weights = weights(paths);
     let mut heaviest: Vec<usize> = (0..paths.len())
-        .filter(|&at| whole.share(paths[at].stats.busy) >= MIN_SHARE)
+        .filter(|&at| whole.share(weights[at]) >= MIN_SHARE)
         .collect();
-    heaviest.sort_by_key(|&at| (std::cmp::Reverse(paths[at].stats.busy), at));
+    heaviest.sort_by_key(|&at| (std::cmp::Reverse(weights[at]), at));
     let mut shown = vec![false; paths.len()];
     for at in heaviest.into_iter().take(LINES) {
         shown[at] = true;
@@ -111,6 +112,22 @@ fn shown(paths: &[PathStats], whole: &Whole) -> Vec<bool> {
         shown[at] = shown[at] && parent_is_shown;
     }
     shown
+}
+
+/// Returns for each path its busy time, or that of its children if that is more.
+///
+/// An async span is busy for little while its children run on other threads.
+fn weights(paths: &[PathStats]) -> Vec<Nanos> {
+    let mut weights = vec![Nanos::ZERO; paths.len()];
+    let mut below = vec![Nanos::ZERO; paths.len()];
+    // A parent stands before its children, so backwards all children are known.
+    for (at, path) in paths.iter().enumerate().rev() {
+        weights[at] = path.stats.busy.max(below[at]);
+        if let Some(parent) = path.parent.filter(|&parent| parent < at) {
+            below[parent] = below[parent].saturating_add(weights[at]);
+        }
+    }
+    weights
 }
 
 /// Marks each shown path that has no shown sibling after it.

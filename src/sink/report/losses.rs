@@ -32,6 +32,11 @@ fn lines(losses: &Losses) -> Vec<String> {
         ),
         (losses.cut_strings, "field value", "cut at the length limit"),
         (
+            losses.panicked_fields,
+            "field value",
+            "left out because their Debug implementation panicked",
+        ),
+        (
             losses.folded_activations,
             "activation",
             "counted under (other) or a recursion, beyond the limits of the call tree",
@@ -60,6 +65,11 @@ fn lines(losses: &Losses) -> Vec<String> {
             losses.nested_enters,
             "enter",
             "of a span that its thread was inside of already: part of the outer one",
+        ),
+        (
+            losses.late_latencies,
+            "async span",
+            "whose latency counts from the first poll, because spans of its site had been polled once only before",
         ),
         (
             losses.clock_steps,

@@ -125,7 +125,10 @@ impl Aggregator {
         Profile {
             wall,
             started: context.started,
-            process: context.process,
+            process: Process {
+                cpu: context.sightings.process_cpu,
+                ..context.process
+            },
             split: Split {
                 thread_time,
                 busy,

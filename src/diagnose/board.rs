@@ -99,8 +99,13 @@ impl Board {
             .sort_by(|one, other| rank(one, other, thresholds));
         let leading = self.found.first();
         let leading = leading.filter(|(standing, _)| *standing == Standing::Cause);
-        let headline =
-            headline::compose(evidence, leading.map(|(_, found)| found), &self.held_back);
+        let outside = self
+            .found
+            .iter()
+            .map(|(_, found)| found)
+            .find(|found| found.finding.rule == "CTX003" && found.finding.location.is_none());
+        let leading = leading.map(|(_, found)| found);
+        let headline = headline::compose(evidence, leading, outside, &self.held_back);
         self.checked.sort_unstable();
         Diagnosis {
             headline,

@@ -10,8 +10,12 @@ use crate::model::{Nanos, OnCpu, PathStats, Profile, SiteId, SiteStats, Stats};
 pub(crate) enum Scope {
     /// One thread ran spans: the wall time.
     Wall(Nanos),
-    /// Several did: their time together, and how many they were.
-    Threads(Nanos, u64),
+    /// Several did, but on average at most one at a time was busy: the wall time, and how many they were.
+    Turns(Nanos, u64),
+    /// Several did at the same time: their time inside spans, and how many they were.
+    ///
+    /// Their time between spans is left out: it grows with every thread of a pool that has nothing to do.
+    Busy(Nanos, u64),
 }
 
 /// What latencies and subtrees are divided by.
@@ -31,6 +35,9 @@ pub(crate) enum Sampled {
     /// Too few samples to tell.
     TooFew(u64),
 }
+
+/// With less than this share of the CPU time that its threads could have used, a process went short.
+const ENOUGH_CPU: f64 = 0.8;
 
 #[derive(Debug)]
 pub(crate) struct Evidence<'a> {
@@ -144,6 +151,38 @@ impl<'a> Evidence<'a> {
         }
     }
 
+    /// Returns the CPU time that the process got, if that is clearly less than its threads could have used inside spans.
+    ///
+    /// Then other programs had the cores, and part of every span's time is waiting for one.
+    pub(crate) fn starved(&self) -> Option<Nanos> {
+        let split = &self.profile.split;
+        let ready = split.busy.saturating_sub(split.waiting?);
+        let got = self.profile.process.cpu?;
+        (got.share_of(ready) < ENOUGH_CPU && ready > Nanos::ZERO).then_some(got)
+    }
+
+    /// Returns how much CPU time the process used outside all spans at most, as far as the samples tell.
+    pub(crate) fn cpu_outside(&self) -> Option<Nanos> {
+        let split = &self.profile.split;
+        let cpu = self.profile.process.cpu?;
+        // Of a process that went short, nobody knows which part of its CPU time was inside spans.
+        let inside = match split.waiting {
+            Some(waiting) if self.starved().is_none() => split.busy.saturating_sub(waiting),
+            _ => Nanos::ZERO,
+        };
+        Some(cpu.saturating_sub(inside))
+    }
+
+    /// Returns a sentence to append if the process got too little CPU time, else nothing.
+    pub(crate) fn starved_words(&self) -> String {
+        let Some(got) = self.starved() else {
+            return String::new();
+        };
+        format!(
+            " Part of that is waiting for a core: the whole process got {got} of CPU time, so the machine had more to do than it could."
+        )
+    }
+
     /// Returns the time of the threads that work for an async runtime.
     pub(crate) fn worker_time(&self) -> Nanos {
         let workers: Nanos = self
@@ -163,15 +202,24 @@ impl<'a> Evidence<'a> {
 
 impl Scope {
     pub(crate) fn length(self) -> Nanos {
-        let (Scope::Wall(length) | Scope::Threads(length, _)) = self;
+        let (Scope::Wall(length) | Scope::Turns(length, _) | Scope::Busy(length, _)) = self;
         length
+    }
+
+    /// Returns how many threads ran spans.
+    pub(crate) fn threads(self) -> u64 {
+        match self {
+            Scope::Wall(_) => 1,
+            Scope::Turns(_, threads) | Scope::Busy(_, threads) => threads,
+        }
     }
 
     /// Continues "61 % of ...".
     pub(crate) fn words(self) -> String {
         match self {
             Scope::Wall(_) => "the wall time".to_owned(),
-            Scope::Threads(_, threads) => format!("the time of {threads} threads"),
+            Scope::Turns(_, threads) => format!("the wall time, summed over {threads} threads"),
+            Scope::Busy(_, threads) => format!("the busy time of {threads} threads"),
         }
     }
 
@@ -179,7 +227,9 @@ impl Scope {
     pub(crate) fn observed(self) -> String {
         match self {
             Scope::Wall(_) => "the observed time".to_owned(),
-            Scope::Threads(..) => self.words(),
+            Scope::Turns(_, threads) | Scope::Busy(_, threads) => {
+                format!("the time of {threads} threads")
+            }
         }
     }
 }
@@ -235,10 +285,13 @@ fn scope(profile: &Profile) -> Scope {
         .fold(0_u64, |sum, thread| {
             sum.saturating_add(u64::from(thread.threads.max(1)))
         });
-    if busy_threads > 1 {
-        Scope::Threads(profile.split.thread_time, busy_threads)
-    } else {
+    let busy = profile.split.busy;
+    if busy_threads <= 1 {
         Scope::Wall(profile.wall)
+    } else if busy <= profile.wall {
+        Scope::Turns(profile.wall, busy_threads)
+    } else {
+        Scope::Busy(busy, busy_threads)
     }
 }
 

@@ -8,10 +8,11 @@ use crate::model::{Nanos, SiteStats};
 /// From this part on, waiting or code without spans is the larger part of the picture.
 const LARGER_PART: f64 = 0.5;
 
-/// Answers with the first finding that can be acted on, or with the profile's shape.
+/// Answers with the first finding that can be acted on, or with the time outside all spans, or with the profile's shape.
 pub(crate) fn compose(
     evidence: &Evidence<'_>,
     leading: Option<&Found>,
+    outside: Option<&Found>,
     held_back: &[HeldBack],
 ) -> String {
     let profile = evidence.profile;
@@ -34,13 +35,8 @@ pub(crate) fn compose(
             None => found.lead.clone(),
         };
     }
-    let uncovered = profile.split.uncovered.share_of(profile.split.thread_time);
-    if uncovered > evidence.thresholds.uninstrumented_share {
-        return format!(
-            "{} of {} is outside all spans: add `#[instrument]` to what runs there.",
-            percent(uncovered.min(1.0)),
-            evidence.scope.observed()
-        );
+    if let Some(outside) = outside {
+        return outside.lead.clone();
     }
     shape(evidence, held_back)
 }
@@ -76,13 +72,15 @@ fn most_self_time(evidence: &Evidence<'_>, row: &SiteStats) -> String {
 
 /// Says so if async spans mostly wait between polls, or if threads mostly wait inside spans.
 fn waiting(evidence: &Evidence<'_>) -> Option<String> {
-    let (idle, latency) = outermost_async(evidence);
-    let share = idle.share_of(latency).min(1.0);
+    let outer = OutermostAsync::of(evidence);
+    let share = outer.waiting.share_of(outer.latency).min(1.0);
     if share > LARGER_PART {
-        return Some(format!(
-            "{} of the async spans' latency is waiting between polls",
-            percent(share)
-        ));
+        let share = percent(share);
+        return Some(if outer.elsewhere == Nanos::ZERO {
+            format!("{share} of the async spans' latency is waiting between polls")
+        } else {
+            format!("for at least {share} of the async spans' latency nothing inside them ran")
+        });
     }
     let split = &evidence.profile.split;
     let share = split.waiting?.share_of(split.busy).min(1.0);
@@ -94,19 +92,42 @@ fn waiting(evidence: &Evidence<'_>) -> Option<String> {
     })
 }
 
-/// Returns the idle time and the latency of async paths that are in no other async path.
-fn outermost_async(evidence: &Evidence<'_>) -> (Nanos, Nanos) {
-    let paths = &evidence.profile.paths;
-    // A parent stands before its child, so one pass in order knows what is above each.
-    let mut inside = vec![false; paths.len()];
-    let (mut idle, mut latency) = (Nanos::ZERO, Nanos::ZERO);
-    for (index, path) in paths.iter().enumerate() {
-        let above = evidence.parent(index).is_some_and(|parent| inside[parent]);
-        inside[index] = above || path.stats.is_async();
-        if let (false, Some(own)) = (above, &path.stats.latency) {
-            idle = idle.saturating_add(path.stats.idle.unwrap_or_default());
-            latency = latency.saturating_add(own.sum);
+/// The async paths that are in no other async path, together.
+#[derive(Debug, Default)]
+struct OutermostAsync {
+    latency: Nanos,
+    /// What spans inside did while the outer span was not polled: its tasks on other threads.
+    elsewhere: Nanos,
+    /// The least time in which neither the span was polled nor anything inside it ran.
+    waiting: Nanos,
+}
+
+impl OutermostAsync {
+    fn of(evidence: &Evidence<'_>) -> OutermostAsync {
+        let paths = &evidence.profile.paths;
+        // A parent stands before its child: one pass backwards knows what is below each path, one forwards what is above.
+        let mut below = vec![Nanos::ZERO; paths.len()];
+        for (index, path) in paths.iter().enumerate().rev() {
+            if let Some(parent) = evidence.parent(index) {
+                let inside = path.stats.self_time.saturating_add(below[index]);
+                below[parent] = below[parent].saturating_add(inside);
+            }
         }
+        let mut inside = vec![false; paths.len()];
+        let mut sum = OutermostAsync::default();
+        for (index, path) in paths.iter().enumerate() {
+            let stats = &path.stats;
+            let above = evidence.parent(index).is_some_and(|parent| inside[parent]);
+            inside[index] = above || stats.is_async();
+            if let (false, Some(latency)) = (above, &stats.latency) {
+                let in_polls = stats.busy.saturating_sub(stats.self_time);
+                let elsewhere = below[index].saturating_sub(in_polls);
+                let idle = stats.idle.unwrap_or_default();
+                sum.latency = sum.latency.saturating_add(latency.sum);
+                sum.elsewhere = sum.elsewhere.saturating_add(elsewhere);
+                sum.waiting = sum.waiting.saturating_add(idle.saturating_sub(elsewhere));
+            }
+        }
+        sum
     }
-    (idle, latency)
 }

@@ -43,7 +43,7 @@ pub struct Finding {
     /// What to change.
     pub recommendation: String,
     /// The change in Rust.
-    pub example: &'static str,
+    pub example: String,
 }
 
 impl Finding {
@@ -61,7 +61,7 @@ impl Finding {
             evidence: BTreeMap::new(),
             message: String::new(),
             recommendation: String::new(),
-            example: "",
+            example: String::new(),
         }
     }
 }

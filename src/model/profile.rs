@@ -63,6 +63,9 @@ pub struct Process {
     pub pid: u32,
     /// Cores that the process may use.
     pub cores: Option<u32>,
+    /// CPU time of all its threads while the capture ran, if known.
+    #[serde(rename = "cpu_ns")]
+    pub cpu: Option<Nanos>,
 }
 
 /// Where the time of the threads went that entered spans.

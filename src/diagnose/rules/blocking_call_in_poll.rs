@@ -76,7 +76,7 @@ fn found(evidence: &Evidence<'_>, polls: &PollTime<'_>, cpu_share: f64, samples:
         "Use the async form of what `{site}` waits for, or move the call to `spawn_blocking`. What that gains depends \
          on the tasks that waited meanwhile: measure it."
     );
-    finding.example = EXAMPLE;
+    finding.example = EXAMPLE.to_owned();
     Found { finding, lead }
 }
 

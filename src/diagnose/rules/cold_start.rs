@@ -110,6 +110,6 @@ fn found(evidence: &Evidence<'_>, start: &Start<'_>) -> Found {
     finding.recommendation = format!(
         "Initialise what the first `{site}` sets up before traffic arrives, or make it cheaper."
     );
-    finding.example = EXAMPLE;
+    finding.example = EXAMPLE.to_owned();
     Found { finding, lead }
 }

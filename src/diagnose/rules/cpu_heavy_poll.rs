@@ -4,6 +4,7 @@ use crate::diagnose::board::{Board, Claim, Found, HeldBack, Outcome, ladder};
 use crate::diagnose::evidence::{Evidence, Sampled};
 use crate::diagnose::rules::poll_time::{self, PollTime};
 use crate::diagnose::rules::{Rule, Standing};
+use crate::diagnose::wording;
 use crate::model::Confidence;
 
 pub(super) const RULE: Rule = Rule {
@@ -53,7 +54,10 @@ fn found(evidence: &Evidence<'_>, polls: &PollTime<'_>, cpu_share: f64, samples:
     let mut finding = RULE.about(polls.site);
     let share = evidence.share(polls.slow);
     finding.severity = ladder(share, evidence.thresholds);
-    finding.confidence = Confidence::Medium;
+    finding.confidence = match evidence.starved() {
+        Some(_) => Confidence::Low,
+        None => Confidence::Medium,
+    };
     finding.share = Some(share);
     finding.gain.bound = evidence.ceiling(polls.removable);
     finding.evidence = poll_time::numbers(polls, cpu_share, samples);
@@ -63,14 +67,19 @@ fn found(evidence: &Evidence<'_>, polls: &PollTime<'_>, cpu_share: f64, samples:
         None => String::new(),
     };
     let lead = format!(
-        "`{site}` computes for {}{place} without an `.await`; no other task on this worker can run meanwhile.",
+        "`{site}` keeps a worker for {}{place} without an `.await`; no other task on this worker can run meanwhile.",
         polls.typical,
     );
-    finding.message = format!("{lead} {}", poll_time::amount(evidence, polls));
+    finding.message = format!(
+        "{lead} {} On a CPU or ready for one in {} of the samples.{}",
+        poll_time::amount(evidence, polls),
+        wording::percent(cpu_share),
+        evidence.starved_words()
+    );
     finding.recommendation = format!(
         "Move the work of `{site}` to a thread pool for computing and await its result, or yield between chunks of at \
          least 50 us. What that gains depends on the tasks that waited meanwhile: measure it."
     );
-    finding.example = EXAMPLE;
+    finding.example = EXAMPLE.to_owned();
     Found { finding, lead }
 }

@@ -15,11 +15,6 @@ pub(super) const RULE: Rule = Rule {
     check,
 };
 
-const EXAMPLE: &str = "\
-// nothing to change here: follow the path down the call tree
-// main > handle > parse
-";
-
 fn check(evidence: &Evidence<'_>, _: &Board) -> Outcome {
     let mut outcome = Outcome {
         looked: !evidence.profile.paths.is_empty(),
@@ -90,8 +85,17 @@ fn found(evidence: &Evidence<'_>, top: usize, first: usize) -> Found {
         path.site.name,
         abridged(&names)
     );
-    finding.example = EXAMPLE;
+    finding.example = example(&names);
     Found { finding, lead }
+}
+
+/// The way down, as a comment: there is nothing to write.
+fn example(names: &[&str]) -> String {
+    let mut text = "// nothing to change here: follow the path down the call tree\n".to_owned();
+    // A line break in a span's name would end the comment.
+    let line = abridged(names).replace(|c: char| c.is_control(), " ");
+    text.push_str(&format!("// {line}\n"));
+    text
 }
 
 /// Long chains keep both ends.

@@ -45,7 +45,7 @@ fn check(evidence: &Evidence<'_>, _: &Board) -> Outcome {
     let mut advice: Vec<&str> = losses.iter().map(|loss| loss.advice).collect();
     advice.dedup();
     finding.recommendation = advice.join(" ");
-    finding.example = first.example;
+    finding.example = first.example.to_owned();
     outcome.found.push(Found {
         lead: first.fact.clone(),
         finding,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::diagnose::board::{Board, Found, HeldBack, Outcome, ladder};
-use crate::diagnose::evidence::{Evidence, Sampled, Scope};
+use crate::diagnose::evidence::{Evidence, Sampled};
 use crate::diagnose::rules::{Rule, Standing};
 use crate::diagnose::wording;
 use crate::model::{Confidence, Nanos, SiteStats};
@@ -20,9 +20,6 @@ const EXAMPLE: &str = "\
 let table = build_table(); // was rebuilt per item
 for it in items { use_table(&table, it); }
 ";
-
-/// At this share of running samples all self time may be called CPU time.
-const ALL_ON_CPU: f64 = 0.95;
 
 fn check(evidence: &Evidence<'_>, board: &Board) -> Outcome {
     let thresholds = evidence.thresholds;
@@ -84,21 +81,16 @@ fn found(
         ("cpu_samples", samples as f64),
         ("cpu_share", cpu_share),
     ]);
-    if let Scope::Threads(_, threads) = evidence.scope {
+    if evidence.scope.threads() > 1 {
+        let threads = evidence.scope.threads();
         finding.evidence.insert("threads", threads as f64);
     }
 
     let site = row.site.name;
     let percent = wording::percent(share);
     let scope = evidence.scope.words();
-    let kind = if cpu_share >= ALL_ON_CPU {
-        format!("{own} of its own CPU time")
-    } else {
-        format!(
-            "{own} of its own time, {} of it on a CPU",
-            wording::percent(cpu_share)
-        )
-    };
+    let on_cpu = wording::percent(cpu_share);
+    let starved = evidence.starved_words();
     let bound = wording::ceiling(finding.gain.bound);
     let removing = bound
         .as_ref()
@@ -110,7 +102,10 @@ fn found(
         (None, Some(halving)) => format!(" Halving it gives {halving}."),
         (None, None) => String::new(),
     };
-    finding.message = format!("`{site}` spends {kind}: {percent} of {scope}.{gain}");
+    finding.message = format!(
+        "`{site}` spends {own} in its own code, on a CPU or ready for one in {on_cpu} of the samples: {percent} of \
+         {scope}.{starved}{gain}"
+    );
     finding.recommendation = format!(
         "Do less in `{site}`: hoist work out of its loops, keep results that are computed again, or choose a cheaper \
          algorithm.{}",
@@ -120,22 +115,27 @@ fn found(
             ""
         }
     );
-    finding.example = EXAMPLE;
+    finding.example = EXAMPLE.to_owned();
     let gain = match (halving, bound) {
         (Some(halving), _) => {
-            format!("; halving it makes the program at most {halving} faster.")
+            format!("; halving it makes the program {halving} as fast.")
         }
-        (None, Some(bound)) => {
-            format!("; without it the program would be at most {bound} faster.")
+        // Where threads work side by side this ceiling is far above what can be had.
+        (None, Some(bound)) if evidence.scope.threads() == 1 => {
+            format!("; without it the program would be at most {bound} as fast.")
         }
-        (None, None) => ".".to_owned(),
+        (None, _) => ".".to_owned(),
     };
-    let lead = format!("`{site}` takes {percent} of {scope} ({kind}){gain}");
+    let lead = format!("`{site}` takes {percent} of {scope} ({own} in its own code){gain}");
     Found { finding, lead }
 }
 
-/// High where the samples leave no doubt, at two standard errors, that the site computes.
+/// High where the samples leave no doubt, at two standard errors, that the site computes; whether a thread that is ready
+/// to run has a core they do not say.
 fn confidence(evidence: &Evidence<'_>, cpu_share: f64, samples: u64) -> Confidence {
+    if evidence.starved().is_some() {
+        return Confidence::Medium;
+    }
     let error = (cpu_share * (1.0 - cpu_share) / samples as f64).sqrt();
     if cpu_share - 2.0 * error >= evidence.thresholds.on_cpu_share {
         Confidence::High

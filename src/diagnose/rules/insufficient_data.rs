@@ -109,7 +109,7 @@ fn thin(evidence: &Evidence<'_>, held_back: &[HeldBack]) -> Option<Found> {
         ("Run longer, or with more input.", LONGER)
     };
     finding.recommendation = recommendation.to_owned();
-    finding.example = example;
+    finding.example = example.to_owned();
     Some(Found { finding, lead })
 }
 
@@ -164,6 +164,6 @@ fn held_root(row: &SiteStats) -> Found {
     finding.recommendation = format!(
         "If `{site}` is kept in a struct and entered on every call, say so with `builder.held(..)`: then every enter is a call."
     );
-    finding.example = HELD;
+    finding.example = HELD.to_owned();
     Found { finding, lead }
 }

@@ -75,7 +75,7 @@ fn check(evidence: &Evidence<'_>, _: &Board) -> Outcome {
             finding.recommendation = "Filter out spans that are short and frequent.".to_owned();
         }
     }
-    finding.example = EXAMPLE;
+    finding.example = EXAMPLE.to_owned();
     outcome.found.push(Found { finding, lead });
     outcome
 }

@@ -157,7 +157,7 @@ impl<'a> Tail<'a> {
              second call after {}.",
             quantiles.p95
         );
-        finding.example = EXAMPLE;
+        finding.example = EXAMPLE.to_owned();
         Found { finding, lead }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::diagnose::board::{Board, Found, Outcome};
-use crate::diagnose::evidence::{Evidence, Sampled, Scope, total};
+use crate::diagnose::evidence::{Evidence, Sampled, total};
 use crate::diagnose::rules::{Rule, Standing};
 use crate::diagnose::wording;
 use crate::model::{Confidence, Nanos, Severity};
@@ -22,7 +22,7 @@ fn parse(buf: &[u8]) -> Doc {
 }
 ";
 
-/// Below this share of CPU time the threads outside all spans may be said to wait.
+/// With less CPU time than this share of the time outside all spans a process may be said to wait there.
 const MOSTLY_WAITING: f64 = 0.1;
 
 fn check(evidence: &Evidence<'_>, _: &Board) -> Outcome {
@@ -75,16 +75,14 @@ fn bare_root(evidence: &Evidence<'_>, root: usize) -> Option<Found> {
     );
     finding.message = format!("{lead}{cpu}");
     finding.recommendation = format!("Add `#[instrument]` to the functions that `{site}` calls.");
-    finding.example = EXAMPLE;
+    finding.example = EXAMPLE.to_owned();
     Some(Found { finding, lead })
 }
 
 fn outside(evidence: &Evidence<'_>) -> Option<Found> {
     let split = &evidence.profile.split;
-    let share = split.uncovered.share_of(split.thread_time).min(1.0);
-    if split.uncovered == Nanos::ZERO || share <= evidence.thresholds.uninstrumented_share {
-        return None;
-    }
+    let cpu = evidence.profile.process.cpu;
+    let (share, fact) = uncovered(evidence)?;
     let mut finding = RULE.about_process();
     finding.severity = Severity::Info;
     finding.confidence = Confidence::High;
@@ -93,35 +91,72 @@ fn outside(evidence: &Evidence<'_>) -> Option<Found> {
         ("uncovered_ns", split.uncovered.0 as f64),
         ("thread_time_ns", split.thread_time.0 as f64),
     ]);
-    let scope = evidence.scope.observed();
-    let lead = format!(
-        "{} of {scope} is outside all spans, so the report cannot name its cause.",
-        wording::percent(share)
-    );
-    let cpu = cpu_of_threads(evidence);
-    let waited = cpu.is_some_and(|cpu| cpu.share_of(split.uncovered) < MOSTLY_WAITING);
     if let Some(cpu) = cpu {
-        finding.evidence.insert("thread_cpu_ns", cpu.0 as f64);
+        finding.evidence.insert("process_cpu_ns", cpu.0 as f64);
     }
-    let how = if waited {
-        " The threads hardly used a CPU meanwhile: they waited."
-    } else if matches!(evidence.scope, Scope::Threads(..)) {
-        " Threads that wait for work between spans count too."
+    let waited = evidence.cpu_outside().is_some_and(|cpu| {
+        cpu.as_secs_f64() < MOSTLY_WAITING * share * evidence.profile.wall.as_secs_f64()
+    });
+    let (lead, how, recommendation) = if waited {
+        (
+            format!("{fact}, and the process waited."),
+            " It hardly used a CPU meanwhile: it waited.",
+            "If it waited for work, nothing is wrong; else add `#[instrument]` to what waits there.",
+        )
     } else {
-        ""
+        let unsure = cpu.is_none() && evidence.scope.threads() > 1;
+        (
+            format!("{fact}: add `#[instrument]` to what runs there."),
+            if unsure {
+                " Threads that wait for work between spans count too."
+            } else {
+                ""
+            },
+            "Add `#[instrument]` to what runs there: the functions that `main` and the threads' closures call.",
+        )
     };
-    finding.message = format!("{lead}{how}");
-    finding.recommendation =
-        "Add `#[instrument]` to what runs there: the functions that `main` and the threads' closures call.".to_owned();
-    finding.example = EXAMPLE;
+    finding.message = format!("{fact}, so the report cannot name its cause.{how}");
+    finding.recommendation = recommendation.to_owned();
+    finding.example = EXAMPLE.to_owned();
     Some(Found { finding, lead })
 }
 
-/// Returns the CPU time of all observed threads, if it is known of each.
-fn cpu_of_threads(evidence: &Evidence<'_>) -> Option<Nanos> {
-    let threads = &evidence.profile.threads;
-    let times: Option<Vec<Nanos>> = threads.iter().map(|thread| thread.cpu).collect();
-    times
-        .filter(|times| !times.is_empty())
-        .map(|times| times.into_iter().sum())
+/// Returns what share of which time is outside all spans, if it is more than is good.
+///
+/// Threads of a pool are outside whenever they have nothing to do. So where several threads ran spans, the wall time
+/// counts in which certainly none was inside one, or the CPU time that certainly was not used inside one.
+fn uncovered(evidence: &Evidence<'_>) -> Option<(f64, String)> {
+    let profile = evidence.profile;
+    let split = &profile.split;
+    let limit = evidence.thresholds.uninstrumented_share;
+    let threads = evidence.scope.threads();
+    let percent = wording::percent;
+
+    let of_threads = split.uncovered.share_of(split.thread_time).min(1.0);
+    let cpu = profile.process.cpu;
+    if of_threads > limit && (threads == 1 || cpu.is_none()) {
+        let scope = evidence.scope.observed();
+        let fact = format!("{} of {scope} is outside all spans", percent(of_threads));
+        return Some((of_threads, fact));
+    }
+    let nobody = profile.wall.saturating_sub(split.busy);
+    let share = nobody.share_of(profile.wall);
+    if threads > 1 && share > limit {
+        let fact = format!(
+            "For at least {} of the wall time no thread was inside a span",
+            percent(share)
+        );
+        return Some((share, fact));
+    }
+    let cpu = cpu?;
+    let outside = cpu.saturating_sub(split.busy);
+    let share = outside.share_of(cpu);
+    let matters = outside.share_of(profile.wall) > evidence.thresholds.medium_share;
+    (share > limit && matters).then(|| {
+        let fact = format!(
+            "At least {} of the process's CPU time is outside all spans",
+            percent(share)
+        );
+        (share, fact)
+    })
 }

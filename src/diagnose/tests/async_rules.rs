@@ -44,7 +44,7 @@ fn a_poll_that_computes_is_cpu_heavy_and_not_hot_self_time_again() {
     assert_eq!(finding.severity, Severity::High);
     assert_eq!(finding.share, Some(0.25));
     assert!(finding.message.starts_with(
-        "`read` computes for 50.0 ms without an `.await`; no other task on this worker can run meanwhile."
+        "`read` keeps a worker for 50.0 ms without an `.await`; no other task on this worker can run meanwhile."
     ));
     assert!(planted.findings("CTX001").is_empty());
     assert!(planted.findings("CTX101").is_empty());
@@ -170,5 +170,28 @@ fn a_program_that_mostly_awaits_is_told_so() {
         planted.diagnosis().headline,
         "`fetch` has the most self time, 2 % of the wall time (20.0 ms); \
          98 % of the async spans' latency is waiting between polls."
+    );
+}
+
+#[test]
+fn a_root_that_waits_for_its_busy_tasks_is_not_said_to_wait() {
+    let root = |child_ms: u64| {
+        let serve = own(polled(&[(MS, 10)], 1, 1_000 * MS), 10 * MS);
+        Planted::on_threads(2, 1_000)
+            .workers()
+            .site("serve", None, serve)
+            .site(
+                "task",
+                Some(0),
+                sampled(polled(&[(500_000, child_ms * 2)], 1, 1_000 * MS), 50, 50),
+            )
+            .diagnosis()
+            .headline
+    };
+    assert!(!root(900).contains("latency"), "{}", root(900));
+    let idle = root(200);
+    assert!(
+        idle.ends_with("; for at least 79 % of the async spans' latency nothing inside them ran."),
+        "{idle}"
     );
 }

@@ -215,9 +215,14 @@ fn causes_come_before_pointers_and_pointers_before_the_data() {
 
 #[test]
 fn examples_are_valid_rust() {
-    let mut examples: BTreeSet<&str> = BTreeSet::new();
+    let mut examples: BTreeSet<String> = BTreeSet::new();
     let mut show = |diagnosis: Diagnosis| {
-        examples.extend(diagnosis.findings.iter().map(|finding| finding.example));
+        examples.extend(
+            diagnosis
+                .findings
+                .into_iter()
+                .map(|finding| finding.example),
+        );
     };
     show(diagnose(&ill().profile, &lenient()));
     show(Planted::run(1_000).diagnosis());
@@ -244,7 +249,7 @@ fn examples_are_valid_rust() {
     }
     assert_eq!(examples.len(), 18, "{examples:#?}");
     for example in examples {
-        assert!(parses(example).unwrap_or(true), "{example}");
+        assert!(parses(&example).unwrap_or(true), "{example}");
     }
 }
 

@@ -1,6 +1,6 @@
 use crate::diagnose::planted::{MS, Planted, own, plain, polled, sampled};
 use crate::diagnose::{Thresholds, diagnose};
-use crate::model::{Confidence, Nanos, Severity};
+use crate::model::{Confidence, Nanos, OnCpu, Severity};
 
 fn hot(self_ms: u64, samples: u64, running: u64) -> Planted {
     let stats = sampled(plain(&[(self_ms * MS / 10, 10)]), samples, running);
@@ -23,13 +23,13 @@ fn a_hot_site_is_named_with_its_share_and_what_halving_it_gains() {
     assert_eq!(finding.evidence["cpu_samples"], 200.0);
     assert_eq!(
         finding.message,
-        "`tokenize` spends 600 ms of its own CPU time: 60 % of the wall time. \
+        "`tokenize` spends 600 ms in its own code, on a CPU or ready for one in 100 % of the samples: 60 % of the wall time. \
          Removing all of it cannot beat 2.50x; halving it gives 1.42x."
     );
     assert_eq!(
         planted.diagnosis().headline,
-        "`tokenize` takes 60 % of the wall time (600 ms of its own CPU time); \
-         halving it makes the program at most 1.42x faster."
+        "`tokenize` takes 60 % of the wall time (600 ms in its own code); \
+         halving it makes the program 1.42x as fast."
     );
 }
 
@@ -98,7 +98,7 @@ fn on_several_threads_nothing_is_promised_for_half_the_work() {
     assert_eq!(finding.evidence["threads"], 2.0);
     assert_eq!(
         finding.message,
-        "`parse` spends 600 ms of its own time, 80 % of it on a CPU: 30 % of the time of 2 threads. \
+        "`parse` spends 600 ms in its own code, on a CPU or ready for one in 80 % of the samples: 30 % of the busy time of 2 threads. \
          Removing all of it cannot beat 2.50x."
     );
     assert!(finding.recommendation.ends_with("measure it."));
@@ -174,6 +174,7 @@ fn a_wrapper_points_down_at_the_child_that_takes_its_time() {
         "`main` looks slow but 95 % of it is inside `parse`; start there."
     );
     assert!(finding.recommendation.contains("main > parse"));
+    assert!(finding.example.ends_with("\n// main > parse\n"));
     assert_eq!(planted.diagnosis().findings[0].rule, "CTX001");
     assert!(
         wrapped(90).is_silent("CTX002"),
@@ -244,16 +245,95 @@ fn time_outside_all_spans_is_said_in_the_headline_and_lowers_confidence() {
         Confidence::High
     );
 
-    let mut idle = planted;
-    for thread in &mut idle.profile.threads {
-        thread.cpu = Some(Nanos(20 * MS));
-    }
-    assert!(idle.finding("CTX003").message.ends_with("they waited."));
-    idle.profile.sites[0].stats.on_cpu = Some(crate::model::OnCpu::new(100, 0));
+    let mut waiting = planted;
+    waiting.profile.sites[0].stats.on_cpu = Some(OnCpu::new(100, 0));
     assert_eq!(
-        idle.diagnosis().headline,
+        waiting.diagnosis().headline,
         "62 % of the time of 2 threads is outside all spans: add `#[instrument]` to what runs there."
     );
+}
+
+#[test]
+fn idle_threads_of_a_pool_are_no_code_without_spans() {
+    let pool = |busy_ms, cpu_ms| {
+        let mut planted = Planted::on_threads(16, 1_000).site(
+            "step",
+            None,
+            sampled(plain(&[(busy_ms * MS / 10, 10)]), 100, 100),
+        );
+        planted.profile.split.busy = Nanos(busy_ms * MS);
+        planted.profile.split.uncovered = Nanos((16_000 - busy_ms) * MS);
+        planted.profile.split.waiting = Some(Nanos::ZERO);
+        planted.profile.process.cpu = Some(Nanos(cpu_ms * MS));
+        planted
+    };
+    assert!(pool(900, 950).is_silent("CTX003"));
+    let finding = pool(300, 320).finding("CTX003");
+    assert_eq!(finding.share, Some(0.7));
+    assert!(
+        finding
+            .message
+            .starts_with("For at least 70 % of the wall time no thread was inside a span"),
+        "{}",
+        finding.message
+    );
+    assert!(finding.message.ends_with("it waited."));
+    assert!(
+        !pool(300, 1_000)
+            .finding("CTX003")
+            .message
+            .ends_with("it waited.")
+    );
+    assert!(
+        pool(900, 3_600)
+            .finding("CTX003")
+            .message
+            .starts_with("At least 75 % of the process's CPU time is outside all spans")
+    );
+}
+
+#[test]
+fn a_pool_whose_threads_take_turns_is_measured_by_the_wall_time() {
+    let stats = sampled(plain(&[(80 * MS, 10)]), 100, 100);
+    let mut planted = Planted::on_threads(16, 1_000).site("parse", None, stats);
+    planted.profile.split.busy = Nanos(820 * MS);
+    let finding = planted.finding("CTX001");
+    assert_eq!(finding.share, Some(0.8));
+    assert!(
+        finding
+            .message
+            .contains("80 % of the wall time, summed over 16 threads.")
+    );
+    assert_eq!((finding.gain.low, finding.gain.bound), (None, Some(5.0)));
+
+    planted.profile.split.busy = Nanos(1_600 * MS);
+    let finding = planted.finding("CTX001");
+    assert_eq!(finding.share, Some(0.5));
+    assert!(
+        finding
+            .message
+            .contains("50 % of the busy time of 16 threads.")
+    );
+}
+
+#[test]
+fn a_process_that_went_short_of_cpu_time_is_told_that_it_waited_for_a_core() {
+    let mut planted = hot(600, 200, 200);
+    planted.profile.split.busy = Nanos(600 * MS);
+    planted.profile.split.waiting = Some(Nanos(100 * MS));
+    planted.profile.process.cpu = Some(Nanos(400 * MS));
+    let fed = planted.finding("CTX001");
+    assert!(!fed.message.contains("waiting for a core"));
+    assert_eq!(fed.confidence, Confidence::High);
+
+    planted.profile.process.cpu = Some(Nanos(390 * MS));
+    let short = planted.finding("CTX001");
+    assert!(
+        short.message.contains(
+            "Part of that is waiting for a core: the whole process got 390 ms of CPU time"
+        )
+    );
+    assert_eq!(short.confidence, Confidence::Medium);
 }
 
 #[test]

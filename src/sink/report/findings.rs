@@ -92,7 +92,7 @@ fn print_one(rank: usize, finding: &Finding, with_example: bool, page: &mut Page
         );
     }
     if let Some(location) = &finding.location {
-        detail(page, "Where", Role::Plain, &visible(location));
+        detail(page, "Where", Role::Plain, &visible(from_here(location)));
     }
     let numbers: Vec<String> = finding
         .evidence
@@ -109,8 +109,23 @@ fn print_one(rank: usize, finding: &Finding, with_example: bool, page: &mut Page
         detail(page, "Evidence", Role::Dim, &visible(&text));
     }
     if with_example && !finding.example.is_empty() {
-        example(page, finding.example);
+        example(page, &finding.example);
     }
+}
+
+/// Cuts off the current folder, from which people open files.
+fn from_here(location: &str) -> &str {
+    std::env::current_dir()
+        .ok()
+        .and_then(|here| below(location, here.to_str()?))
+        .unwrap_or(location)
+}
+
+fn below<'l>(location: &'l str, folder: &str) -> Option<&'l str> {
+    let inside = location.strip_prefix(folder)?;
+    inside
+        .strip_prefix(['/', '\\'])
+        .filter(|_| folder.len() > 1)
 }
 
 fn detail(page: &mut Page, label: &str, role: Role, text: &str) {
@@ -118,10 +133,13 @@ fn detail(page: &mut Page, label: &str, role: Role, text: &str) {
 }
 
 fn gain(gain: Gain) -> Option<String> {
+    let low = gain.low.map(f64::to_bits);
+    // What is the same number is said once.
+    let likely = gain.likely.filter(|likely| Some(likely.to_bits()) != low);
     let parts: Vec<String> = [
-        ("at least", gain.low),
-        ("likely", gain.likely),
-        ("at most", gain.bound),
+        ("at least", gain.low.map(floor)),
+        ("likely", likely),
+        ("at most", gain.bound.map(ceil)),
     ]
     .into_iter()
     .filter_map(|(words, factor)| {
@@ -130,6 +148,15 @@ fn gain(gain: Gain) -> Option<String> {
     })
     .collect();
     (!parts.is_empty()).then(|| format!("{} as fast", parts.join(", ")))
+}
+
+/// Rounded to the digits that are shown, and never promising more than was found.
+fn floor(factor: f64) -> f64 {
+    (factor * 100.0 + 1e-6).floor() / 100.0
+}
+
+fn ceil(factor: f64) -> f64 {
+    (factor * 100.0 - 1e-6).ceil() / 100.0
 }
 
 /// A factor keeps its decimals: `2.00x`, where a count would be `2`.
@@ -154,5 +181,18 @@ fn example(page: &mut Page, code: &str) {
             let lead = " ".repeat(indent + further);
             page.push(Line::new().text(lead).with(Role::Dim, piece));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_in_the_current_folder_is_shown_from_there() {
+        assert_eq!(below("/app/src/main.rs:7", "/app"), Some("src/main.rs:7"));
+        assert_eq!(below("/application/main.rs:7", "/app"), None);
+        assert_eq!(below("src/main.rs:7", "/app"), None);
+        assert_eq!(below("/src/main.rs:7", "/"), None);
     }
 }

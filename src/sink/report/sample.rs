@@ -112,6 +112,7 @@ pub(super) fn rich() -> (Profile, Diagnosis) {
             name: Some("indexer".to_owned()),
             pid: 4242,
             cores: Some(8),
+            cpu: Some(Nanos(11_900 * MS)),
         },
         ..Profile::default()
     };
@@ -232,13 +233,13 @@ fn diagnosis() -> Diagnosis {
     hot.evidence.insert("self_ns", 7.85e9);
     hot.evidence.insert("share", 0.612);
     hot.evidence.insert("calls", 1_200.0);
-    hot.message = "`tokenise` spends 7.85 s of its own CPU time: 61.2 % of the thread time. Removing all of it \
+    hot.message = "`tokenise` spends 7.85 s in its own code, on a CPU or ready for one in 99 % of the samples: 61.2 % of the thread time. Removing all of it \
                    cannot beat 2.58x; halving it gives 1.44x."
         .to_owned();
     hot.recommendation =
         "Hoist work out of the loop, try a cheaper algorithm, or split the files over threads."
             .to_owned();
-    hot.example = "let table = build_table(); // was rebuilt per item\nfor item in items {\n    use_table(&table, item);\n}";
+    hot.example = "let table = build_table(); // was rebuilt per item\nfor item in items {\n    use_table(&table, item);\n}".to_owned();
     let mut tail = Finding::new("CTX601", "tail-latency", "query");
     tail.severity = Severity::Low;
     tail.gain.bound = Some(1.06);
@@ -253,7 +254,7 @@ fn diagnosis() -> Diagnosis {
     );
     evil.message = "`\u{1b}[31mred` has \u{9b}31m no children.".to_owned();
     evil.recommendation = "Add #[instrument] to the functions it calls.".to_owned();
-    evil.example = "#[tracing::instrument(skip_all)]\nfn parse(buf: &[u8]) -> Doc {";
+    evil.example = "#[tracing::instrument(skip_all)]\nfn parse(buf: &[u8]) -> Doc {".to_owned();
     Diagnosis {
         headline: "61.2 % of the thread time is `tokenise`'s own code; halving it makes the program 1.44x as fast."
             .to_owned(),

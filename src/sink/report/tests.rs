@@ -315,6 +315,31 @@ fn branches_of_the_tree_show_who_called_whom() {
     assert!(tree.contains("… 1 smaller path ("));
 }
 
+#[test]
+fn an_async_root_is_shown_with_the_busy_tasks_below_it() {
+    let (mut profile, diagnosis) = rich();
+    let path = |parent, depth, name, us: u64| {
+        let stats = sync_stats(&[(us * 1_000, 1)], us / 1_000);
+        PathStats::new(parent, depth, site(100, name, "", "a.rs", 1), stats)
+    };
+    profile.paths = vec![
+        path(None, 0, "serve", 10),
+        path(Some(0), 1, "client", 20),
+        path(Some(1), 2, "search", 5_000_000),
+        path(None, 0, "flush", 10),
+    ];
+    let text = report_text(&profile, &diagnosis, &TextOptions::default());
+    let tree = text.split("CALL TREE").nth(1).unwrap();
+    for (line, expected) in tree.lines().skip(2).zip([
+        "serve  ",
+        "└ client  ",
+        "  └ search  ",
+        "… 1 smaller path (",
+    ]) {
+        assert!(line.starts_with(expected), "{tree}");
+    }
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_is_an_error_of_either_sink() {
@@ -349,6 +374,20 @@ fn the_json_sink_writes_what_report_json_writes() {
     let mut expected = Vec::new();
     report_json(&profile, &diagnosis, &mut expected).unwrap();
     assert_eq!(std::fs::read(&path).unwrap(), expected);
+}
+
+#[test]
+fn fields_that_panicked_and_latencies_that_begin_late_are_said_in_words() {
+    let (mut profile, diagnosis) = rich();
+    profile.losses = Losses {
+        panicked_fields: 2,
+        late_latencies: 1,
+        ..Losses::default()
+    };
+    let text = report_text(&profile, &diagnosis, &TextOptions::default());
+    assert!(text.contains("2 field values left out because their Debug implementation panicked."));
+    assert!(text.contains("1 async span whose latency counts from the first poll"));
+    assert!(!text.contains("Nothing was lost."));
 }
 
 #[test]

@@ -48,6 +48,7 @@ fn process() -> Process {
         name: Some("indexer".to_owned()),
         pid: 4321,
         cores: None,
+        ..Process::default()
     }
 }
 

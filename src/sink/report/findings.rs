@@ -10,6 +10,9 @@ use crate::model::{Confidence, Diagnosis, Finding, Gain, Severity};
 /// Findings that are written out.
 const TOP: usize = 12;
 
+/// A ceiling beyond this says only that the site is nearly everything.
+const WORTH_NAMING: f64 = 100.0;
+
 /// The width of the word in front of a finding's details.
 const LABEL: usize = 13;
 
@@ -139,7 +142,10 @@ fn gain(gain: Gain) -> Option<String> {
     let parts: Vec<String> = [
         ("at least", gain.low.map(floor)),
         ("likely", likely),
-        ("at most", gain.bound.map(ceil)),
+        (
+            "at most",
+            gain.bound.filter(|&most| most <= WORTH_NAMING).map(ceil),
+        ),
     ]
     .into_iter()
     .filter_map(|(words, factor)| {

@@ -57,6 +57,7 @@ impl Default for TextOptions {
 impl TextOptions {
     /// Returns what suits standard error: the terminal's width (at most 160) and colours if it is one.
     ///
+    /// Where there is no terminal the width is `COLUMNS`, or 100.
     /// `NO_COLOR` switches colours off, `CLICOLOR_FORCE` switches them on also where there is no terminal. A locale
     /// that is set to something else than UTF-8 keeps the graphs to ASCII.
     pub fn stderr() -> TextOptions {
@@ -85,8 +86,9 @@ impl TextOptions {
             let locale = locale.to_ascii_lowercase();
             locale.contains("utf-8") || locale.contains("utf8")
         });
+        let columns = variable("COLUMNS").and_then(|columns| columns.parse().ok());
         TextOptions {
-            width: width.unwrap_or(100).clamp(page::MIN_WIDTH, 160),
+            width: width.or(columns).unwrap_or(100).clamp(page::MIN_WIDTH, 160),
             colour: !is_set("NO_COLOR") && (forced || (terminal && !dumb)),
             unicode: utf8 && !(terminal && dumb),
         }

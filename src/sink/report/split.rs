@@ -108,8 +108,18 @@ fn by_site(profile: &Profile, whole: &Whole) -> Vec<Part> {
         .sum();
     let others = others.saturating_add(whole.rest);
     let more = profile.sites.len().saturating_sub(TOP) as u64;
+    let other_sites = match more {
+        0 => "of no known site".to_owned(),
+        _ => counted(more, "other site"),
+    };
+    // Without other sites this is what rounding leaves.
+    let others = if more == 0 && whole.share(others) < 0.0005 {
+        Nanos::ZERO
+    } else {
+        others
+    };
     for (glyph, label, time) in [
-        (OTHER_SITES, counted(more, "other site"), others),
+        (OTHER_SITES, other_sites, others),
         (LAYER, "the layer's own cost".to_owned(), whole.layer),
         (
             UNCOVERED,
@@ -198,7 +208,7 @@ fn by_state(profile: &Profile, whole: &Whole, uncovered: u64, page: &mut Page) {
     let waiting = tenths(waiting);
     let running = 1000_u64.saturating_sub(waiting + uncovered);
     let mut texts = vec![
-        format!("on a CPU {}", permille(running)),
+        format!("on a CPU or ready for one {}", permille(running)),
         format!("waiting {}", permille(waiting)),
     ];
     if uncovered > 0 {

@@ -391,6 +391,18 @@ fn fields_that_panicked_and_latencies_that_begin_late_are_said_in_words() {
 }
 
 #[test]
+fn a_ceiling_that_says_nothing_and_a_likely_gain_that_says_the_same_are_left_out() {
+    let (profile, mut diagnosis) = rich();
+    let gain = &mut diagnosis.findings[0].gain;
+    (gain.low, gain.likely, gain.bound) = (Some(1.997), Some(1.997), Some(531.0));
+    let text = report_text(&profile, &diagnosis, &TextOptions::default());
+    assert!(text.contains("Gain     at least 1.99x as fast\n"), "{text}");
+    diagnosis.findings[0].gain.bound = Some(2.331);
+    let text = report_text(&profile, &diagnosis, &TextOptions::default());
+    assert!(text.contains("at least 1.99x, at most 2.34x as fast\n"));
+}
+
+#[test]
 fn nothing_lost_is_said_in_words() {
     let (mut profile, diagnosis) = rich();
     profile.losses = Losses::default();
@@ -419,6 +431,10 @@ fn colour_follows_the_terminal_and_the_environment() {
     assert!(colour(true, &[("LANG", "de_DE.UTF-8")]).unicode);
     assert!(!colour(true, &[("LC_ALL", "C"), ("LANG", "de_DE.UTF-8")]).unicode);
     assert_eq!(colour(false, &[]).width, 100);
+    assert_eq!(colour(false, &[("COLUMNS", "72")]).width, 72);
+    assert_eq!(colour(false, &[("COLUMNS", "wide")]).width, 100);
+    let narrow = TextOptions::from_environment(Some(80), true, |_| Some("120".to_owned()));
+    assert_eq!(narrow.width, 80);
 }
 
 #[test]

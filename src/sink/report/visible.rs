@@ -68,11 +68,30 @@ pub(super) fn cut<'a>(text: &'a str, width: usize, mark: &str) -> Cow<'a, str> {
     Cow::Owned(short)
 }
 
+/// What belongs to the number before it.
+const UNITS: [&str; 6] = ["%", "ns", "us", "ms", "s", "MiB"];
+
+/// Returns the words of a text; a number and its unit are one.
+fn words(text: &str) -> Vec<Cow<'_, str>> {
+    let mut words: Vec<Cow<'_, str>> = Vec::new();
+    for word in text.split(' ').filter(|word| !word.is_empty()) {
+        let bare = word.trim_end_matches([',', '.', ';', ':', ')']);
+        match words.last_mut() {
+            Some(last) if UNITS.contains(&bare) && last.ends_with(|c: char| c.is_ascii_digit()) => {
+                *last = Cow::Owned(format!("{last} {word}"));
+            }
+            _ => words.push(Cow::Borrowed(word)),
+        }
+    }
+    words
+}
+
 /// Splits `text` into lines of at most `width` columns, between words where that is possible.
 pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = String::new();
-    for word in text.split(' ').filter(|word| !word.is_empty()) {
+    for word in words(text) {
+        let word = word.as_ref();
         let length = line.len();
         if !line.is_empty() {
             line.push(' ');
@@ -129,6 +148,7 @@ mod tests {
     #[test]
     fn text_wraps_between_words_and_inside_words_that_do_not_fit() {
         assert_eq!(wrap("one two  three", 7), ["one two", "three"]);
+        assert_eq!(wrap("it took 20 ms, once", 11), ["it took", "20 ms, once"]);
         assert_eq!(wrap("abcdefgh ij", 3), ["abc", "def", "gh", "ij"]);
         assert!(wrap("", 10).is_empty());
     }

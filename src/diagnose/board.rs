@@ -63,7 +63,7 @@ impl Board {
             let found = outcome.found.into_iter();
             self.found.extend(found.map(|found| (rule.standing, found)));
         } else {
-            let length = evidence.whole.length();
+            let length = evidence.profile.wall;
             let found = outcome.found.into_iter();
             self.held_back.extend(found.map(|found| HeldBack {
                 rule: rule.id,

@@ -113,7 +113,7 @@ impl<'a> Evidence<'a> {
 
     /// Whether the run was too short to be judged.
     pub(crate) fn too_short(&self) -> bool {
-        self.whole.length() < Nanos::from(self.thresholds.min_run)
+        self.profile.wall < Nanos::from(self.thresholds.min_run)
     }
 
     /// Whether all spans ran on one thread and none waited: then what a site saves, the program saves.
@@ -183,6 +183,19 @@ impl<'a> Evidence<'a> {
         )
     }
 
+    /// Returns the part of their time that the workers of an async runtime were inside spans; `None` without workers.
+    pub(crate) fn busy_workers(&self) -> Option<f64> {
+        let threads = self.profile.threads.iter();
+        let workers = threads.filter(|thread| thread.async_sites >= 2);
+        let (busy, observed) = workers.fold((Nanos::ZERO, Nanos::ZERO), |(busy, observed), row| {
+            (
+                busy.saturating_add(row.busy),
+                observed.saturating_add(row.observed),
+            )
+        });
+        (observed > Nanos::ZERO).then(|| busy.share_of(observed).min(1.0))
+    }
+
     /// Returns the time of the threads that work for an async runtime.
     pub(crate) fn worker_time(&self) -> Nanos {
         let workers: Nanos = self
@@ -220,16 +233,6 @@ impl Scope {
             Scope::Wall(_) => "the wall time".to_owned(),
             Scope::Turns(_, threads) => format!("the wall time, summed over {threads} threads"),
             Scope::Busy(_, threads) => format!("the busy time of {threads} threads"),
-        }
-    }
-
-    /// Continues "61 % of ..." where the share is one of the time that threads were observed.
-    pub(crate) fn observed(self) -> String {
-        match self {
-            Scope::Wall(_) => "the observed time".to_owned(),
-            Scope::Turns(_, threads) | Scope::Busy(_, threads) => {
-                format!("the time of {threads} threads")
-            }
         }
     }
 }

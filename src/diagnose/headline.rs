@@ -1,12 +1,16 @@
 //! The one sentence that answers "where did the time go".
 
 use crate::diagnose::board::{Found, HeldBack};
-use crate::diagnose::evidence::Evidence;
+use crate::diagnose::evidence::{Evidence, Sampled};
+use crate::diagnose::outermost::OutermostAsync;
 use crate::diagnose::wording::percent;
 use crate::model::{Nanos, SiteStats};
 
 /// From this part on, waiting or code without spans is the larger part of the picture.
 const LARGER_PART: f64 = 0.5;
+
+/// From this part of their time on, a runtime's workers are what its tasks wait for.
+const ALL_TAKEN: f64 = 0.9;
 
 /// Answers with the first finding that can be acted on, or with the time outside all spans, or with the profile's shape.
 pub(crate) fn compose(
@@ -25,7 +29,7 @@ pub(crate) fn compose(
     if evidence.too_short() {
         return format!(
             "The run took {}, too short to say what is slow: {} are needed.",
-            evidence.whole.length(),
+            profile.wall,
             Nanos::from(evidence.thresholds.min_run)
         );
     }
@@ -51,6 +55,19 @@ fn shape(evidence: &Evidence<'_>, held_back: &[HeldBack]) -> String {
             None => "The spans that were recorded took no time.".to_owned(),
         };
     };
+    if let Sampled::Enough(share, _) = evidence.sampled(top.stats.on_cpu)
+        && share < evidence.thresholds.on_cpu_share
+        && evidence.share(top.stats.self_time) >= evidence.thresholds.hot_share
+    {
+        return format!(
+            "`{}` takes {} of {} ({}) and mostly waits: it was on a CPU in {} of the samples.",
+            top.site.name,
+            percent(evidence.share(top.stats.self_time)),
+            evidence.scope.words(),
+            top.stats.self_time,
+            percent(share)
+        );
+    }
     let unsure = held_back.iter().any(|held| held.site == top.site.name);
     let most = most_self_time(evidence, top);
     match (unsure, waiting) {
@@ -76,6 +93,12 @@ fn waiting(evidence: &Evidence<'_>) -> Option<String> {
     let share = outer.waiting.share_of(outer.latency).min(1.0);
     if share > LARGER_PART {
         let share = percent(share);
+        if let Some(busy) = evidence.busy_workers().filter(|&busy| busy >= ALL_TAKEN) {
+            return Some(format!(
+                "the async runtime's workers were busy for {} of the time, so tasks waited for them",
+                percent(busy)
+            ));
+        }
         return Some(if outer.elsewhere == Nanos::ZERO {
             format!("{share} of the async spans' latency is waiting between polls")
         } else {
@@ -90,44 +113,4 @@ fn waiting(evidence: &Evidence<'_>) -> Option<String> {
             percent(share)
         )
     })
-}
-
-/// The async paths that are in no other async path, together.
-#[derive(Debug, Default)]
-struct OutermostAsync {
-    latency: Nanos,
-    /// What spans inside did while the outer span was not polled: its tasks on other threads.
-    elsewhere: Nanos,
-    /// The least time in which neither the span was polled nor anything inside it ran.
-    waiting: Nanos,
-}
-
-impl OutermostAsync {
-    fn of(evidence: &Evidence<'_>) -> OutermostAsync {
-        let paths = &evidence.profile.paths;
-        // A parent stands before its child: one pass backwards knows what is below each path, one forwards what is above.
-        let mut below = vec![Nanos::ZERO; paths.len()];
-        for (index, path) in paths.iter().enumerate().rev() {
-            if let Some(parent) = evidence.parent(index) {
-                let inside = path.stats.self_time.saturating_add(below[index]);
-                below[parent] = below[parent].saturating_add(inside);
-            }
-        }
-        let mut inside = vec![false; paths.len()];
-        let mut sum = OutermostAsync::default();
-        for (index, path) in paths.iter().enumerate() {
-            let stats = &path.stats;
-            let above = evidence.parent(index).is_some_and(|parent| inside[parent]);
-            inside[index] = above || stats.is_async();
-            if let (false, Some(latency)) = (above, &stats.latency) {
-                let in_polls = stats.busy.saturating_sub(stats.self_time);
-                let elsewhere = below[index].saturating_sub(in_polls);
-                let idle = stats.idle.unwrap_or_default();
-                sum.latency = sum.latency.saturating_add(latency.sum);
-                sum.elsewhere = sum.elsewhere.saturating_add(elsewhere);
-                sum.waiting = sum.waiting.saturating_add(idle.saturating_sub(elsewhere));
-            }
-        }
-        sum
-    }
 }

@@ -6,6 +6,7 @@
 mod board;
 mod evidence;
 mod headline;
+mod outermost;
 #[cfg(test)]
 mod planted;
 mod rules;

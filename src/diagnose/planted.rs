@@ -98,6 +98,15 @@ impl Planted {
         self
     }
 
+    /// Lets every thread be busy for so long only.
+    pub(crate) fn busy(mut self, ms: u64) -> Planted {
+        for thread in &mut self.profile.threads {
+            thread.busy = Nanos(ms * MS);
+        }
+        self.profile.split.busy = self.profile.threads.iter().map(|thread| thread.busy).sum();
+        self
+    }
+
     /// Adds a site with one path, below the path with the index `parent`.
     pub(crate) fn site(
         mut self,

@@ -64,10 +64,10 @@ fn found(evidence: &Evidence<'_>, polls: &PollTime<'_>, cpu_share: f64, samples:
     let site = polls.site.name;
     let place = match polls.inside {
         Some(owner) => format!(" inside a poll of the async span `{}`", owner.name),
-        None => String::new(),
+        None => " in one poll".to_owned(),
     };
     let lead = format!(
-        "`{site}` keeps a worker for {}{place} without an `.await`; no other task on this worker can run meanwhile.",
+        "`{site}` keeps a worker for {}{place}, without an `.await`; no other task on this worker can run meanwhile.",
         polls.typical,
     );
     finding.message = format!(

@@ -17,7 +17,7 @@ pub(super) const RULE: Rule = Rule {
 
 const LONGER: &str = "// run longer, or repeat the work\nfor _ in 0..100 {\n    run();\n}\n";
 const MORE_SAMPLES: &str =
-    "let builder = CortexLayer::builder().resources(std::time::Duration::from_millis(10));\n";
+    "let builder = CortexLayer::builder().resources(std::time::Duration::from_millis(250));\n";
 const HELD: &str =
     "let builder = CortexLayer::builder().held(|metadata| metadata.name() == \"forward\");\n";
 const INSTALL_FIRST: &str = "\
@@ -54,7 +54,7 @@ fn thin(evidence: &Evidence<'_>, held_back: &[HeldBack]) -> Option<Found> {
     } else if evidence.too_short() {
         facts.push(format!(
             "The run took {}, too short to judge: {} are needed.",
-            evidence.whole.length(),
+            evidence.profile.wall,
             Nanos::from(evidence.thresholds.min_run)
         ));
     } else if few_calls(evidence) {
@@ -76,7 +76,7 @@ fn thin(evidence: &Evidence<'_>, held_back: &[HeldBack]) -> Option<Found> {
     finding.severity = Severity::Info;
     finding.confidence = Confidence::High;
     finding.evidence = BTreeMap::from([
-        ("run_ns", evidence.whole.length().0 as f64),
+        ("run_ns", evidence.profile.wall.0 as f64),
         ("rules_held_back", rules.len() as f64),
     ]);
     if let Some(held) = held_back.iter().find(|held| held.what == "on-CPU samples") {
@@ -98,13 +98,12 @@ fn thin(evidence: &Evidence<'_>, held_back: &[HeldBack]) -> Option<Found> {
             .sites
             .iter()
             .all(|row| row.stats.on_cpu.is_none())
+        && !evidence.too_short()
     {
         (
             "Whether a span computes or waits is sampled with the resources: turn them on, where the system has per-thread readings.",
             MORE_SAMPLES,
         )
-    } else if sampling {
-        ("Run longer, or sample more often.", MORE_SAMPLES)
     } else {
         ("Run longer, or with more input.", LONGER)
     };

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::diagnose::board::{Board, Found, Outcome};
 use crate::diagnose::evidence::{Evidence, Sampled, total};
+use crate::diagnose::outermost::OutermostAsync;
 use crate::diagnose::rules::{Rule, Standing};
 use crate::diagnose::wording;
 use crate::model::{Confidence, Nanos, Severity};
@@ -132,18 +133,27 @@ fn uncovered(evidence: &Evidence<'_>) -> Option<(f64, String)> {
     let threads = evidence.scope.threads();
     let percent = wording::percent;
 
-    let of_threads = split.uncovered.share_of(split.thread_time).min(1.0);
+    // An async span that waits is open, though no thread is inside.
+    let open = OutermostAsync::of(evidence).idle;
+    let bare = split
+        .uncovered
+        .0
+        .saturating_sub(open.0.saturating_mul(threads));
+    let of_threads = Nanos(bare).share_of(split.thread_time).min(1.0);
     let cpu = profile.process.cpu;
     if of_threads > limit && (threads == 1 || cpu.is_none()) {
-        let scope = evidence.scope.observed();
-        let fact = format!("{} of {scope} is outside all spans", percent(of_threads));
+        let of_whom = match profile.threads.as_slice() {
+            [only] => format!("the time of thread `{}`", only.name),
+            _ => format!("the time of {threads} threads"),
+        };
+        let fact = format!("{} of {of_whom} is outside all spans", percent(of_threads));
         return Some((of_threads, fact));
     }
-    let nobody = profile.wall.saturating_sub(split.busy);
+    let nobody = profile.wall.saturating_sub(split.busy.saturating_add(open));
     let share = nobody.share_of(profile.wall);
     if threads > 1 && share > limit {
         let fact = format!(
-            "For at least {} of the wall time no thread was inside a span",
+            "For at least {} of the wall time no thread was inside a span and no async span was open",
             percent(share)
         );
         return Some((share, fact));

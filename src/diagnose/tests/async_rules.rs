@@ -44,7 +44,7 @@ fn a_poll_that_computes_is_cpu_heavy_and_not_hot_self_time_again() {
     assert_eq!(finding.severity, Severity::High);
     assert_eq!(finding.share, Some(0.25));
     assert!(finding.message.starts_with(
-        "`read` keeps a worker for 50.0 ms without an `.await`; no other task on this worker can run meanwhile."
+        "`read` keeps a worker for 50.0 ms in one poll, without an `.await`; no other task on this worker can run meanwhile."
     ));
     assert!(planted.findings("CTX001").is_empty());
     assert!(planted.findings("CTX101").is_empty());
@@ -167,10 +167,13 @@ fn a_program_that_mostly_awaits_is_told_so() {
         .workers()
         .site("fetch", None, stats);
     assert_eq!(
-        planted.diagnosis().headline,
+        planted.clone().busy(20).diagnosis().headline,
         "`fetch` has the most self time, 2 % of the wall time (20.0 ms); \
          98 % of the async spans' latency is waiting between polls."
     );
+    assert!(planted.diagnosis().headline.ends_with(
+        "; the async runtime's workers were busy for 100 % of the time, so tasks waited for them."
+    ));
 }
 
 #[test]
@@ -185,6 +188,7 @@ fn a_root_that_waits_for_its_busy_tasks_is_not_said_to_wait() {
                 Some(0),
                 sampled(polled(&[(500_000, child_ms * 2)], 1, 1_000 * MS), 50, 50),
             )
+            .busy(10 + child_ms / 2)
             .diagnosis()
             .headline
     };
@@ -194,4 +198,16 @@ fn a_root_that_waits_for_its_busy_tasks_is_not_said_to_wait() {
         idle.ends_with("; for at least 79 % of the async spans' latency nothing inside them ran."),
         "{idle}"
     );
+}
+
+#[test]
+fn waiting_between_polls_is_no_code_without_spans() {
+    let fetch = |latency| {
+        let stats = sampled(polled(&[(MS, 20)], 1, latency * MS), 50, 50);
+        let mut planted = Planted::run(1_000).busy(20).site("fetch", None, stats);
+        planted.profile.split.uncovered = Nanos(980 * MS);
+        planted
+    };
+    assert!(fetch(1_000).is_silent("CTX003"));
+    assert_eq!(fetch(420).finding("CTX003").share, Some(0.58));
 }

@@ -76,6 +76,28 @@ fn a_hot_site_with_few_samples_is_held_back_and_says_what_it_takes() {
 }
 
 #[test]
+fn a_site_that_waits_for_most_of_the_run_is_said_to_wait() {
+    assert_eq!(
+        hot(600, 200, 6).diagnosis().headline,
+        "`tokenize` takes 60 % of the wall time (600 ms) and mostly waits: it was on a CPU in 3 % of the samples."
+    );
+}
+
+#[test]
+fn many_threads_do_not_make_a_short_run_long() {
+    let stats = sampled(plain(&[(4 * MS, 40)]), 50, 50);
+    let short = Planted::on_threads(4, 40).site("tokenize", None, stats);
+    let finding = short.finding("CTX903");
+    assert!(
+        finding
+            .message
+            .starts_with("The run took 40.0 ms, too short to judge")
+    );
+    assert_eq!(finding.evidence["run_ns"], 4e7);
+    assert_eq!(finding.recommendation, "Run longer, or with more input.");
+}
+
+#[test]
 fn few_short_calls_are_no_evidence_and_one_long_call_is() {
     let calls = |ms, count| {
         let stats = sampled(plain(&[(ms * MS, count)]), 50, 50);
@@ -273,7 +295,7 @@ fn idle_threads_of_a_pool_are_no_code_without_spans() {
     assert!(
         finding
             .message
-            .starts_with("For at least 70 % of the wall time no thread was inside a span"),
+            .starts_with("For at least 70 % of the wall time no thread was inside a span and no async span was open"),
         "{}",
         finding.message
     );

@@ -129,7 +129,7 @@ impl Producer {
     /// Writes the first words of the record under way. The room must have been checked.
     #[inline]
     pub(super) fn put_first<const N: usize>(&self, ring: &Ring, words: [u64; N]) {
-        let start = self.head & (ring.words.len() - 1);
+        let start = self.head as usize & (ring.words.len() - 1);
         match ring.words[start..].first_chunk::<N>() {
             Some(places) => {
                 for (place, word) in places.iter().zip(words) {

@@ -74,13 +74,20 @@ fn apply_from(
     let name = "TRACING_CORTEX_SIGNALS";
     if let Some(value) = variable(name) {
         match value.to_str() {
-            Some("on") => builder = builder.set_signals(true),
+            Some("on") if HANDLES_SIGNALS => builder = builder.set_signals(true),
             Some("off") => builder = builder.set_signals(false),
-            _ => wrong(name, &value, "on or off"),
+            _ if HANDLES_SIGNALS => wrong(name, &value, "on or off"),
+            _ => wrong(
+                name,
+                &value,
+                "off, in a build without the feature `signals` or not for Unix",
+            ),
         }
     }
     builder
 }
+
+const HANDLES_SIGNALS: bool = cfg!(all(unix, feature = "signals"));
 
 /// Reads `250ms` or `2s`.
 fn interval(text: &str) -> Option<Duration> {
@@ -119,7 +126,9 @@ mod tests {
             ("TRACING_CORTEX_RESOURCES", "1ms", "10ms"),
             ("TRACING_CORTEX_RESOURCES", "-1s", "250ms"),
             ("TRACING_CORTEX_RESOURCES", "NaNs", "250ms"),
-            ("TRACING_CORTEX_SIGNALS", "yes", "on or off"),
+            ("TRACING_CORTEX_SIGNALS", "yes", "off"),
+            #[cfg(not(all(unix, feature = "signals")))]
+            ("TRACING_CORTEX_SIGNALS", "on", "feature `signals`"),
         ] {
             let (builder, warnings) = apply(name, value);
             assert_eq!(builder, default);

@@ -143,6 +143,8 @@ impl CortexBuilder {
     }
 
     /// Writes a Chrome trace to a file while the program runs, for Perfetto, Catapult or speedscope.
+    ///
+    /// speedscope makes the fields a part of the name, so that it does not add up calls whose fields differ.
     pub fn chrome(mut self, path: impl Into<PathBuf>) -> CortexBuilder {
         self.chrome = Some(ChromeTo::File(path.into()));
         self

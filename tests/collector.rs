@@ -1,5 +1,7 @@
 //! Between the rings and the sinks: nothing is lost, doubled or waited for without end.
 
+#![allow(clippy::unwrap_used, reason = "a test stops where it cannot go on")]
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread;

@@ -20,6 +20,27 @@ use crate::diagnose::evidence::Evidence;
 use crate::model::{Diagnosis, Profile};
 
 /// Judges a profile. The same profile gives the same diagnosis, whatever the time or the machine.
+///
+/// The capture does this at its end; call it to know more while the program runs.
+///
+/// ```
+/// use tracing_cortex::{CortexLayer, Severity, TextOptions, Thresholds, diagnose, report_text};
+/// use tracing_subscriber::prelude::*;
+///
+/// let (cortex, guard) = CortexLayer::builder().build()?;
+/// let subscriber = tracing_subscriber::registry().with(cortex);
+/// tracing::subscriber::with_default(subscriber, || {
+///     tracing::info_span!("request").in_scope(|| ());
+///
+///     let profile = guard.profile();
+///     let diagnosis = diagnose(&profile, &Thresholds::default());
+///     if diagnosis.findings.iter().any(|finding| finding.severity >= Severity::High) {
+///         eprint!("{}", report_text(&profile, &diagnosis, &TextOptions::stderr()));
+///     }
+///     # assert!(diagnosis.headline.contains("too short"));
+/// });
+/// # Ok::<(), tracing_cortex::BuildError>(())
+/// ```
 pub fn diagnose(profile: &Profile, thresholds: &Thresholds) -> Diagnosis {
     let evidence = Evidence::new(profile, thresholds);
     let mut board = Board::default();

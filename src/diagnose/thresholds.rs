@@ -4,6 +4,17 @@ use std::time::Duration;
 
 /// When the rules fire. Change a field of the default and hand it to the builder.
 ///
+/// ```
+/// use std::time::Duration;
+/// use tracing_cortex::{CortexLayer, Thresholds};
+///
+/// let mut thresholds = Thresholds::default();
+/// thresholds.slow_poll = Duration::from_millis(5);
+/// thresholds.hot_share = 0.1;
+/// let (cortex, guard) = CortexLayer::builder().thresholds(thresholds).build()?;
+/// # Ok::<(), tracing_cortex::BuildError>(())
+/// ```
+///
 /// Shares are in `[0, 1]`. "Own choice" marks numbers that no published tool or measurement supports yet.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]

@@ -8,6 +8,24 @@ use super::{Distribution, Losses, Nanos, Overhead, Series, Site, WallAnchor};
 
 /// What the capture knows so far, or in the end. Serialises as the body of the JSON report.
 ///
+/// ```
+/// use tracing_cortex::CortexLayer;
+/// use tracing_subscriber::prelude::*;
+///
+/// let (cortex, guard) = CortexLayer::builder().build()?;
+/// let subscriber = tracing_subscriber::registry().with(cortex);
+/// tracing::subscriber::with_default(subscriber, || {
+///     tracing::info_span!("handle").in_scope(|| tracing::info_span!("parse").in_scope(|| ()));
+///
+///     let profile = guard.profile();
+///     for (index, path) in profile.paths.iter().enumerate() {
+///         println!("{}: {} calls, {}", profile.names(index).join(" > "), path.stats.calls, path.stats.busy);
+///     }
+///     # assert_eq!(profile.names(1), ["handle", "parse"]);
+/// });
+/// # Ok::<(), tracing_cortex::BuildError>(())
+/// ```
+///
 /// Sites are ordered by self time, the largest first; paths come parent before child, the heaviest child first.
 #[derive(Debug, Clone, Default, Serialize)]
 #[non_exhaustive]

@@ -38,6 +38,34 @@ const RATE_WINDOW: Duration = Duration::from_millis(20);
 
 /// Something that can be read at intervals: a queue's depth, a pool's size, a device's memory.
 ///
+/// ```
+/// use std::error::Error;
+/// use std::sync::{Arc, Mutex};
+/// use tracing_cortex::{CortexLayer, Readings, ResourceSource, Unit};
+///
+/// struct Jobs(Arc<Mutex<Vec<u64>>>);
+///
+/// impl ResourceSource for Jobs {
+///     fn name(&self) -> &str {
+///         "jobs"
+///     }
+///
+///     fn sample(&mut self, readings: &mut Readings) -> Result<(), Box<dyn Error + Send + Sync>> {
+///         let jobs = self.0.lock().map_err(|_| "the queue is poisoned")?;
+///         readings.record("jobs.waiting", Unit::Count, jobs.len() as f64);
+///         // No job waits, so there is no longest wait either: no reading.
+///         if let Some(longest) = jobs.iter().max() {
+///             readings.record("jobs.longest_wait", Unit::Seconds, *longest as f64);
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// let jobs = Arc::new(Mutex::new(Vec::new()));
+/// let (cortex, guard) = CortexLayer::builder().source(Jobs(jobs)).build()?;
+/// # Ok::<(), tracing_cortex::BuildError>(())
+/// ```
+///
 /// Called on the thread `cortex-sample`. A source that fails is reported once, in
 /// [`Losses::failures`](crate::Losses::failures), and asked again at the next interval; one that panics is not asked
 /// again. The other sources go on in either case. They wait for one that is slow.

@@ -16,6 +16,33 @@ use crate::model::{Diagnosis, EventRecord, Profile, Sample, SpanRecord};
 
 /// A destination for what was measured: a file format, a backend, your own program.
 ///
+/// ```
+/// use std::time::Duration;
+/// use tracing_cortex::{CortexLayer, Diagnosis, Profile, Sink, SinkError, Wants};
+///
+/// struct Metrics;
+///
+/// impl Sink for Metrics {
+///     fn name(&self) -> &str {
+///         "metrics"
+///     }
+///
+///     fn wants(&self) -> Wants {
+///         Wants::PROFILE
+///     }
+///
+///     fn finish(&mut self, profile: &Profile, _: &Diagnosis, _: Duration) -> Result<(), SinkError> {
+///         for row in &profile.sites {
+///             println!("{} {}", row.site.name, row.stats.self_time.as_secs_f64());
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// let (cortex, guard) = CortexLayer::builder().sink(Metrics).build()?;
+/// # Ok::<(), tracing_cortex::BuildError>(())
+/// ```
+///
 /// All methods are called from the thread `cortex-collect`, one at a time. Spans that a sink itself creates there are
 /// not captured. A sink that fails is named in [`Losses::failures`](crate::Losses::failures) and by `finish()`; the
 /// other sinks go on. After its first error in a streaming method a sink gets no more records but is still told to

@@ -35,6 +35,19 @@ impl<'a> Document<'a> {
 
 /// Writes the JSON report on one line, for a profile taken at any time.
 ///
+/// ```
+/// use tracing_cortex::{Profile, Thresholds, diagnose, report_json};
+///
+/// fn answer(profile: &Profile) -> std::io::Result<Vec<u8>> {
+///     let diagnosis = diagnose(profile, &Thresholds::default());
+///     let mut body = Vec::new();
+///     report_json(profile, &diagnosis, &mut body)?;
+///     Ok(body)
+/// }
+/// # assert!(answer(&Profile::default())?.starts_with(b"{\"schema\":\"tracing-cortex/1\""));
+/// # std::io::Result::Ok(())
+/// ```
+///
 /// # Errors
 ///
 /// What `out` says.

@@ -32,6 +32,14 @@ use crate::model::{Diagnosis, Profile};
 use page::{Line, Page, Role};
 
 /// How the text report looks.
+///
+/// ```
+/// use tracing_cortex::{TextOptions, TextSink};
+///
+/// let narrow = TextOptions::default().width(72).unicode(false);
+/// let sink = TextSink::stderr().with_options(narrow);
+/// # let _ = sink;
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TextOptions {
@@ -118,7 +126,18 @@ const LONG: usize = 40;
 
 /// Returns the report that is written at exit, for a profile taken at any time.
 ///
-/// Whatever the program's span names contain, no control character of theirs is in it.
+/// Whatever the program's span names contain, no control character of theirs is in it. Places in the source are shown
+/// from the current folder.
+///
+/// ```
+/// use tracing_cortex::{Profile, TextOptions, Thresholds, diagnose, report_text};
+///
+/// fn page(profile: &Profile) -> String {
+///     let diagnosis = diagnose(profile, &Thresholds::default());
+///     report_text(profile, &diagnosis, &TextOptions::default())
+/// }
+/// # assert!(page(&Profile::default()).contains("tracing-cortex"));
+/// ```
 pub fn report_text(profile: &Profile, diagnosis: &Diagnosis, options: &TextOptions) -> String {
     let mut page = Page::new(options);
     headline(profile, diagnosis, &mut page);

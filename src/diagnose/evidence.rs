@@ -179,7 +179,7 @@ impl<'a> Evidence<'a> {
             return String::new();
         };
         format!(
-            " Part of that is waiting for a core: the whole process got {got} of CPU time, so the machine had more to do than it could."
+            " Part of that is waiting for a core: the whole process got {got} of CPU time, as more threads wanted a core than there were."
         )
     }
 

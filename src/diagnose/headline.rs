@@ -71,7 +71,7 @@ fn shape(evidence: &Evidence<'_>, held_back: &[HeldBack]) -> String {
     let unsure = held_back.iter().any(|held| held.site == top.site.name);
     let most = most_self_time(evidence, top);
     match (unsure, waiting) {
-        (_, Some(waiting)) => format!("{most}; {waiting}."),
+        (_, Some(waiting)) => format!("{}; {most}.", capitalised(&waiting)),
         (true, None) => format!("{most}; there is not enough data to say whether it is a problem."),
         (false, None) => format!("Nothing stands out: {most}."),
     }
@@ -100,7 +100,10 @@ fn waiting(evidence: &Evidence<'_>) -> Option<String> {
             ));
         }
         return Some(if outer.elsewhere == Nanos::ZERO {
-            format!("{share} of the async spans' latency is waiting between polls")
+            let place = outer
+                .longest
+                .map_or(String::new(), |site| format!(", most of it in `{site}`"));
+            format!("{share} of the async spans' latency is waiting between polls{place}")
         } else {
             format!("for at least {share} of the async spans' latency nothing inside them ran")
         });
@@ -112,5 +115,12 @@ fn waiting(evidence: &Evidence<'_>) -> Option<String> {
             "for {} of the time inside spans the thread was not on a CPU",
             percent(share)
         )
+    })
+}
+
+fn capitalised(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or(String::new(), |first| {
+        first.to_uppercase().chain(letters).collect()
     })
 }

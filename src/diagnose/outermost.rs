@@ -1,7 +1,9 @@
 //! How long the async spans took that are in no other one, and how much of that was waiting.
 
+use std::collections::BTreeMap;
+
 use crate::diagnose::evidence::Evidence;
-use crate::model::Nanos;
+use crate::model::{Nanos, SiteId};
 
 /// The async paths that are in no other async path, together.
 #[derive(Debug, Default)]
@@ -13,6 +15,8 @@ pub(crate) struct OutermostAsync {
     pub(crate) elsewhere: Nanos,
     /// The least time in which neither the span was polled nor anything inside it ran.
     pub(crate) waiting: Nanos,
+    /// The site that waits for most of `idle`, not counting what async spans inside it take.
+    pub(crate) longest: Option<&'static str>,
 }
 
 impl OutermostAsync {
@@ -42,6 +46,26 @@ impl OutermostAsync {
                 sum.waiting = sum.waiting.saturating_add(idle.saturating_sub(elsewhere));
             }
         }
+        sum.longest = longest_wait(evidence, sum.idle);
         sum
     }
+}
+
+/// Returns the site with at least half of the waiting, if there is one.
+fn longest_wait(evidence: &Evidence<'_>, idle: Nanos) -> Option<&'static str> {
+    let mut waits: BTreeMap<SiteId, (Nanos, &'static str)> = BTreeMap::new();
+    for (index, path) in evidence.profile.paths.iter().enumerate() {
+        let children = evidence.children(index).iter();
+        let inside: Nanos = children
+            .filter_map(|&child| evidence.path(child).stats.latency.as_ref())
+            .map(|latency| latency.sum)
+            .sum();
+        let own = path.stats.idle.unwrap_or_default().saturating_sub(inside);
+        let wait = waits
+            .entry(path.site.id)
+            .or_insert((Nanos::ZERO, path.site.name));
+        wait.0 = wait.0.saturating_add(own);
+    }
+    let (wait, site) = waits.into_values().max_by_key(|(wait, _)| *wait)?;
+    (wait.share_of(idle) >= 0.5).then_some(site)
 }

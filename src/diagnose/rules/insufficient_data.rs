@@ -144,7 +144,7 @@ fn line(rule: &str, held: &[&HeldBack]) -> String {
         1 => " and one more site".to_owned(),
         number => format!(" and {number} more sites"),
     };
-    format!("{rule} for `{site}` ({have} {what}, need {need}){more}")
+    format!("{rule} for `{site}` ({have} of {need} {what}){more}")
 }
 
 /// A root that is entered again and again with nothing around it is a task, or a span kept in a struct.

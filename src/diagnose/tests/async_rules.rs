@@ -88,8 +88,8 @@ fn slow_polls_without_samples_are_held_back() {
     assert!(planted.findings("CTX101").is_empty());
     assert_eq!(
         planted.finding("CTX903").message,
-        "Held back for want of data: CTX001 for `read` (7 on-CPU samples, need 20); \
-         CTX101 for `read` (7 on-CPU samples, need 20); CTX102 for `read` (7 on-CPU samples, need 20)."
+        "Held back for want of data: CTX001 for `read` (7 of 20 on-CPU samples); \
+         CTX101 for `read` (7 of 20 on-CPU samples); CTX102 for `read` (7 of 20 on-CPU samples)."
     );
 }
 
@@ -168,11 +168,11 @@ fn a_program_that_mostly_awaits_is_told_so() {
         .site("fetch", None, stats);
     assert_eq!(
         planted.clone().busy(20).diagnosis().headline,
-        "`fetch` has the most self time, 2 % of the wall time (20.0 ms); \
-         98 % of the async spans' latency is waiting between polls."
+        "98 % of the async spans' latency is waiting between polls, most of it in `fetch`; \
+         `fetch` has the most self time, 2 % of the wall time (20.0 ms)."
     );
-    assert!(planted.diagnosis().headline.ends_with(
-        "; the async runtime's workers were busy for 100 % of the time, so tasks waited for them."
+    assert!(planted.diagnosis().headline.starts_with(
+        "The async runtime's workers were busy for 100 % of the time, so tasks waited for them;"
     ));
 }
 
@@ -195,7 +195,7 @@ fn a_root_that_waits_for_its_busy_tasks_is_not_said_to_wait() {
     assert!(!root(900).contains("latency"), "{}", root(900));
     let idle = root(200);
     assert!(
-        idle.ends_with("; for at least 79 % of the async spans' latency nothing inside them ran."),
+        idle.starts_with("For at least 79 % of the async spans' latency nothing inside them ran;"),
         "{idle}"
     );
 }
@@ -210,4 +210,24 @@ fn waiting_between_polls_is_no_code_without_spans() {
     };
     assert!(fetch(1_000).is_silent("CTX003"));
     assert_eq!(fetch(420).finding("CTX003").share, Some(0.58));
+}
+
+#[test]
+fn the_wait_is_placed_where_it_happens() {
+    let page = own(polled(&[(20_000, 10)], 1, 1_000 * MS), 100_000);
+    let planted = |fetch_ms| {
+        Planted::on_threads(2, 1_000)
+            .workers()
+            .busy(1)
+            .site("page", None, page.clone())
+            .site("fetch", Some(0), polled(&[(10_000, 10)], 1, fetch_ms * MS))
+            .diagnosis()
+            .headline
+    };
+    assert!(
+        planted(900).contains("most of it in `fetch`"),
+        "{}",
+        planted(900)
+    );
+    assert!(planted(300).contains("most of it in `page`"));
 }

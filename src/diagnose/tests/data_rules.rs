@@ -142,7 +142,7 @@ fn rules_are_held_back_in_one_finding() {
     let finding = planted.finding("CTX903");
     assert_eq!(
         finding.message,
-        "Held back for want of data: CTX001 for `parse` (0 on-CPU samples, need 20) and one more site."
+        "Held back for want of data: CTX001 for `parse` (0 of 20 on-CPU samples) and one more site."
     );
     assert!(finding.example.contains("resources"));
 }

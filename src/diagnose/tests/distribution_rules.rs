@@ -55,7 +55,7 @@ fn a_tail_needs_five_hundred_calls_after_the_first() {
     assert!(run(500).findings("CTX601").is_empty());
     assert_eq!(
         run(500).finding("CTX903").message,
-        "Held back for want of data: CTX601 for `fetch` (499 calls, need 500)."
+        "Held back for want of data: CTX601 for `fetch` (499 of 500 calls)."
     );
     // 2 % of slow calls are too few for the lower bound at 501 calls; 4 % are not.
     let mut stats = plain(&[(MS, 481), (50 * MS, 20)]);
@@ -132,7 +132,7 @@ fn a_cold_start_needs_ten_later_calls() {
     );
     assert_eq!(
         cold(101, 9).finding("CTX903").message,
-        "Held back for want of data: CTX603 for `compile` (9 later calls, need 10)."
+        "Held back for want of data: CTX603 for `compile` (9 of 10 later calls)."
     );
 }
 

@@ -173,14 +173,12 @@ impl<'a> Evidence<'a> {
         Some(cpu.saturating_sub(inside))
     }
 
-    /// Returns a sentence to append if the process got too little CPU time, else nothing.
-    pub(crate) fn starved_words(&self) -> String {
-        let Some(got) = self.starved() else {
-            return String::new();
-        };
-        format!(
-            " Part of that is waiting for a core: the whole process got {got} of CPU time, as more threads wanted a core than there were."
-        )
+    /// Returns a sentence to append to a finding if the process got too little CPU time, else nothing.
+    pub(crate) fn starved_words(&self) -> &'static str {
+        match self.starved() {
+            Some(_) => " Part of that is waiting for a core.",
+            None => "",
+        }
     }
 
     /// Returns the part of their time that the workers of an async runtime were inside spans; `None` without workers.

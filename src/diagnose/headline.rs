@@ -34,10 +34,12 @@ pub(crate) fn compose(
         );
     }
     if let Some(found) = leading {
-        return match waiting(evidence) {
-            Some(waiting) => format!("{}; {waiting}.", found.lead.trim_end_matches('.')),
-            None => found.lead.clone(),
-        };
+        let mut parts = vec![found.lead.trim_end_matches('.').to_owned()];
+        parts.extend(waiting(evidence));
+        parts.extend(evidence.starved().map(|got| {
+            format!("more threads wanted a core than there were: the process got {got} of CPU time")
+        }));
+        return format!("{}.", parts.join("; "));
     }
     if let Some(outside) = outside {
         return outside.lead.clone();

@@ -348,10 +348,13 @@ fn a_process_that_went_short_of_cpu_time_is_told_that_it_waited_for_a_core() {
     planted.profile.process.cpu = Some(Nanos(390 * MS));
     let short = planted.finding("CTX001");
     assert!(
-        short.message.contains(
-            "Part of that is waiting for a core: the whole process got 390 ms of CPU time"
-        )
+        short
+            .message
+            .contains("Part of that is waiting for a core.")
     );
+    assert!(planted.diagnosis().headline.ends_with(
+        "; more threads wanted a core than there were: the process got 390 ms of CPU time."
+    ));
     assert_eq!(short.confidence, Confidence::Medium);
 }
 

@@ -21,10 +21,31 @@ pub(super) struct Merged {
     pub(super) idle: u64,
     pub(super) activation: Recorded,
     pub(super) latency: Option<Recorded>,
-    first: Option<(u64, u64)>,
+    first: First,
     pub(super) on_cpu: Option<OnCpu>,
     /// Self ticks by thread index.
     pub(super) self_by_thread: HashMap<u32, u64>,
+}
+
+/// When the first operation began, and how long it took.
+///
+/// An async operation is first by its latency, which only the thread knows that closed it; threads that did no more
+/// than poll it have a first activation.
+#[derive(Debug, Clone, Copy, Default)]
+struct First {
+    latency: Option<(u64, u64)>,
+    activation: Option<(u64, u64)>,
+}
+
+impl First {
+    fn absorb(&mut self, other: First) {
+        let earlier = |a: Option<(u64, u64)>, b: Option<(u64, u64)>| match (a, b) {
+            (Some(a), Some(b)) => Some(if a.0 <= b.0 { a } else { b }),
+            (a, b) => a.or(b),
+        };
+        self.latency = earlier(self.latency, other.latency);
+        self.activation = earlier(self.activation, other.activation);
+    }
 }
 
 impl Merged {
@@ -43,15 +64,17 @@ impl Merged {
         if let Some(latency) = &node.latency {
             self.latency.get_or_insert_default().add(latency);
         }
-        // An async operation is first by latency, which the threads that only polled it do not know.
-        let better = match (self.first, node.first) {
-            (None, _) => true,
-            (Some(known), Some(new)) => new.0 < known.0,
-            (Some(_), None) => false,
+        let first = match &node.latency {
+            Some(_) => First {
+                latency: node.first,
+                activation: None,
+            },
+            None => First {
+                latency: None,
+                activation: node.first,
+            },
         };
-        if better {
-            self.first = node.first;
-        }
+        self.first.absorb(first);
         if activations > 0 {
             *self.self_by_thread.entry(thread.thread.index).or_default() += node.self_time;
         }
@@ -95,10 +118,7 @@ impl Merged {
         if let Some(latency) = &other.latency {
             self.latency.get_or_insert_default().absorb(latency);
         }
-        self.first = match (self.first, other.first) {
-            (Some(a), Some(b)) => Some(if a.0 <= b.0 { a } else { b }),
-            (a, b) => a.or(b),
-        };
+        self.first.absorb(other.first);
         if let Some(seen) = other.on_cpu {
             let known = self.on_cpu.unwrap_or_default();
             self.on_cpu = Some(OnCpu::new(

@@ -94,13 +94,21 @@ impl Merged {
         self.activations.saturating_add_signed(self.spans_delta)
     }
 
+    /// Returns the operations of some of the threads; below zero where others polled what these closed.
+    pub(super) fn calls_so_far(&self) -> i64 {
+        self.activations
+            .cast_signed()
+            .saturating_add(self.calls_delta)
+    }
+
     pub(super) fn calls(&self) -> u64 {
         self.activations.saturating_add_signed(self.calls_delta)
     }
 
     /// Returns the length of the first operation.
     pub(super) fn first(&self) -> Option<u64> {
-        self.first.map(|(_, length)| length)
+        let first = self.first.latency.or(self.first.activation);
+        first.map(|(_, length)| length)
     }
 
     /// Adds another path of the same site. `busy` is left to the caller, who knows whether the paths nest.

@@ -55,20 +55,23 @@ impl Aggregator {
     }
 
     /// Notes how many operations each path has seen by now, for throughput.
-    pub(crate) fn tick(&mut self, at: Nanos, calls: &mut HashMap<PathId, u64>) {
-        self.add_ended_calls(calls);
-        self.windows.tick(at, calls);
+    ///
+    /// `calls` has the difference that the live threads make, which is below zero where a span closes on one that was
+    /// polled on a thread that has ended.
+    pub(crate) fn tick(&mut self, at: Nanos, mut calls: HashMap<PathId, i64>) {
+        for (path, merged) in &self.ended {
+            *calls.entry(*path).or_default() += merged.calls_so_far();
+        }
+        let calls = calls
+            .into_iter()
+            .map(|(path, calls)| (path, u64::try_from(calls).unwrap_or(0)))
+            .collect();
+        self.windows.tick(at, &calls);
     }
 
     /// Forgets everything, for a reset.
     pub(crate) fn reset(&mut self) {
         *self = Aggregator::default();
-    }
-
-    fn add_ended_calls(&self, calls: &mut HashMap<PathId, u64>) {
-        for (path, merged) in &self.ended {
-            *calls.entry(*path).or_default() += merged.calls();
-        }
     }
 
     /// Builds the profile of this moment.

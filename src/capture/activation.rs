@@ -280,7 +280,10 @@ fn become_held(
         let node = work
             .tree
             .at_path(&capture.registry, path, |node| shared.add_node(node));
-        work.tree.node(node).count_held_calls(number - 2);
+        let forgotten = capture.before_reset(state);
+        work.tree
+            .node(node)
+            .count_held_calls((number - 2).saturating_sub(forgotten));
     }
 }
 

@@ -18,7 +18,7 @@ use super::sites::{HELD, HeldFn, Registry};
 use super::span_state::{SpanState, Spilled};
 use super::{Limits, Overflow, lock};
 use crate::clock::Clock;
-use crate::model::{CaptureSnapshot, FrameSnapshot, OpenSnapshot, PathId};
+use crate::model::{CaptureSnapshot, FrameCount, FrameSnapshot, OpenSnapshot, PathId};
 use crate::model::{Losses, Nanos, ThreadSnapshot, ThreadTop};
 
 /// Everything a capture is told when it starts.
@@ -62,6 +62,8 @@ pub(crate) struct Capture {
     collector_sleeps: AtomicBool,
     /// The last epoch before the end.
     last_epoch: AtomicU32,
+    /// How many activations each span had that was open at the last reset, by sequence number.
+    before_reset: Mutex<HashMap<u64, u32>>,
 }
 
 const CLOSED: u32 = u32::MAX;
@@ -131,6 +133,7 @@ impl Capture {
             collector: OnceLock::new(),
             collector_sleeps: AtomicBool::new(false),
             last_epoch: AtomicU32::new(0),
+            before_reset: Mutex::default(),
         }
     }
 
@@ -190,7 +193,68 @@ impl Capture {
         };
         if self.key.fetch_update(SeqCst, SeqCst, next).is_ok() {
             self.counters.reset();
+            self.note_open_spans();
         }
+    }
+
+    /// Remembers which activations of open spans are forgotten, so that those are not taken for polls of this epoch.
+    fn note_open_spans(&self) {
+        let mut before = HashMap::new();
+        self.for_each_open(&self.threads(), |state| {
+            before.insert(state.seq.load(Relaxed), state.activations());
+        });
+        for shared in self.threads() {
+            let depth = shared.depth.load(Acquire);
+            for frame in (0..depth).map_while(|at| shared.shared_frame(at)) {
+                // What goes on will end in this epoch.
+                if frame.count() != FrameCount::Nothing
+                    && let Some(activations) = before.get_mut(&frame.seq.load(Relaxed))
+                {
+                    *activations = activations.saturating_sub(1);
+                }
+            }
+        }
+        before.retain(|_, activations| *activations > 0);
+        *lock(&self.before_reset) = before;
+    }
+
+    /// Returns how many of an open span's activations are older than the last reset.
+    pub(super) fn before_reset(&self, state: &SpanState) -> u32 {
+        if self.statistics_epoch() == 0 {
+            return 0;
+        }
+        let before = lock(&self.before_reset);
+        before.get(&state.seq.load(Relaxed)).copied().unwrap_or(0)
+    }
+
+    /// Forgets what was before the last reset of a span that closes.
+    pub(super) fn take_before_reset(&self, state: &SpanState) -> u32 {
+        if self.statistics_epoch() == 0 {
+            return 0;
+        }
+        let mut before = lock(&self.before_reset);
+        before.remove(&state.seq.load(Relaxed)).unwrap_or(0)
+    }
+
+    fn for_each_open(&self, threads: &[Arc<ThreadShared>], mut visit: impl FnMut(&SpanState)) {
+        let mut visit = |state: &SpanState| {
+            if state.id.load(Relaxed) != 0 {
+                visit(state);
+            }
+        };
+        for shared in threads {
+            shared.own.iter().for_each(&mut visit);
+        }
+        self.spilled.for_each(visit);
+    }
+
+    /// Returns how many activations of an open span are one more of an async span.
+    fn polls(&self, state: &SpanState) -> u64 {
+        if state.has(HELD) {
+            return 0;
+        }
+        let activations = state.activations().saturating_sub(self.before_reset(state));
+        u64::from(activations.saturating_sub(1))
     }
 
     /// Registers a thread under the next index.
@@ -317,27 +381,16 @@ impl Capture {
         let threads = self.threads();
         let now = self.clock.tick();
         let mut open = Vec::new();
-        let mut visit = |state: &SpanState| {
-            if state.id.load(Relaxed) != 0 {
-                let activations = u64::from(state.activations());
-                let held = state.has(HELD);
-                // One of the activations may be going on; the frame it is in tells what it counts as.
-                open.push(OpenSnapshot {
-                    path: self.path_of(state),
-                    activations,
-                    polls: if held {
-                        0
-                    } else {
-                        activations.saturating_sub(1)
-                    },
-                    root: activations > 0 && state.first_parent.load(Relaxed) == 0 && !held,
-                });
-            }
-        };
-        for shared in &threads {
-            shared.own.iter().for_each(&mut visit);
-        }
-        self.spilled.for_each(visit);
+        self.for_each_open(&threads, |state| {
+            let activations = u64::from(state.activations());
+            // One of the activations may be going on; the frame it is in tells what it counts as.
+            open.push(OpenSnapshot {
+                path: self.path_of(state),
+                activations,
+                polls: self.polls(state),
+                root: activations > 0 && state.first_parent.load(Relaxed) == 0 && !state.has(HELD),
+            });
+        });
         let snapshots: Vec<_> = threads
             .iter()
             .map(|shared| self.thread_snapshot(shared))
@@ -434,8 +487,16 @@ impl Capture {
     }
 
     /// Adds up how many operations each path has seen, for throughput.
-    pub(crate) fn calls(&self, calls: &mut HashMap<PathId, u64>) {
-        for shared in self.threads() {
+    pub(crate) fn calls(&self, calls: &mut HashMap<PathId, i64>) {
+        let threads = self.threads();
+        // Open spans first: what closes in between is then missing until the next time, and never counted twice.
+        self.for_each_open(&threads, |state| {
+            let polls = self.polls(state);
+            if polls > 0 {
+                *calls.entry(self.path_of(state)).or_default() -= polls.cast_signed();
+            }
+        });
+        for shared in threads {
             if !self.is_current(&shared) {
                 continue;
             }

@@ -275,10 +275,14 @@ fn settle_rare(
         return;
     }
     let node = node_of(capture, shared, work, state);
+    let before_reset = capture.take_before_reset(state);
     if activations == 0 {
         node.count_unentered();
     } else if flags & HELD == 0 {
-        node.count_polls(activations - 1);
+        match activations.saturating_sub(before_reset).checked_sub(1) {
+            Some(polls) => node.count_polls(polls),
+            None => node.count_unentered(),
+        }
     }
     if flags & ERROR != 0 {
         node.count_error();

@@ -132,12 +132,14 @@ impl Node {
     pub(super) fn snapshot(&self) -> NodeSnapshot {
         let activation = self.activation.snapshot();
         let latency = self.latency.get();
+        let latency_snapshot = latency.map(|latency| latency.recorder.snapshot());
         // An async operation is first by its latency; the first poll would say little.
         let first = match latency {
             Some(latency) => (&latency.first_start, &latency.first_length),
             None => (&self.first_start, &self.first_length),
         };
-        let first_start = first.0.load(Relaxed);
+        let operations = latency_snapshot.as_ref().unwrap_or(&activation);
+        let any = !operations.buckets.is_empty();
         let (spans_delta, calls_delta) = self.deltas();
         NodeSnapshot {
             path: self.path,
@@ -147,17 +149,18 @@ impl Node {
             busy: activation.sum.saturating_sub(self.folded.load(Relaxed)),
             self_time: self.self_time.load(Relaxed),
             detached: self.detached.load(Relaxed),
+            first: any.then(|| (first.0.load(Relaxed), first.1.load(Relaxed))),
             activation,
-            latency: latency.map(|latency| latency.recorder.snapshot()),
+            latency: latency_snapshot,
             idle: latency.map_or(0, |latency| latency.idle.load(Relaxed)),
-            first: (first_start > 0).then(|| (first_start, first.1.load(Relaxed))),
         }
     }
 
-    /// Returns how many operations it has seen.
-    pub(super) fn calls(&self) -> u64 {
+    /// Returns how many operations this thread's share adds up to. Below zero where async spans close on this thread
+    /// that were polled on others.
+    pub(super) fn calls(&self) -> i64 {
         let (_, calls) = self.deltas();
-        self.activation.count().saturating_add_signed(calls)
+        self.activation.count().cast_signed().saturating_add(calls)
     }
 
     /// Returns the memory that this node holds, in bytes.

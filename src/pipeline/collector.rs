@@ -96,7 +96,7 @@ fn count_windows(session: &Session) {
     let mut calls = HashMap::new();
     let mut aggregator = lock(&session.aggregator);
     session.capture.calls(&mut calls);
-    aggregator.tick(session.capture.elapsed(), &mut calls);
+    aggregator.tick(session.capture.elapsed(), calls);
 }
 
 fn tick_sinks(session: &Session, now: Instant) {

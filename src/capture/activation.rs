@@ -7,7 +7,7 @@ use tracing_core::Metadata;
 
 use super::capture::Capture;
 use super::local::{
-    FRAME_AGAIN, FRAME_FOLDED, FRAME_HELD, FRAME_NESTED, FRAME_OVERLAPS, Frame, Local,
+    FRAME_AGAIN, FRAME_FOLDED, FRAME_HELD, FRAME_NESTED, FRAME_OVERLAPS, Frame, Local, SEQ_BITS,
     ThreadShared, Work,
 };
 use super::node;
@@ -51,8 +51,10 @@ impl Work {
             self.found = vec![found.clone(); FOUND];
         }
         self.found[place] = found.clone();
-        if !found.state().has(SHARED) {
-            found.state().set(SHARED);
+        let state = found.state();
+        let own = state.seq.load(Relaxed) >> SEQ_BITS == self.thread();
+        if !own && !state.has(SHARED) {
+            state.set(SHARED);
         }
         Some(found)
     }
@@ -453,13 +455,20 @@ fn end_elsewhere(
     if state.seq.load(Relaxed) != left.seq {
         return;
     }
+    if state.seq.load(Relaxed) >> SEQ_BITS == work.thread() {
+        // Created on this thread, with no room in its table.
+        if left.flags & FRAME_OVERLAPS != 0 {
+            state.set(OVERLAPS);
+        }
+        return end_own(capture, shared, work, state, left, ended);
+    }
     if left.flags & FRAME_AGAIN != 0 {
         return end_again(capture, shared, work, state, left, ended);
     }
     state.end_first(ended);
+    // Whoever closes the span could not say on which thread this ran.
+    state.set(FIRST_STREAMED);
     if capture.streams.spans {
-        // Whoever closes the span could not say on which thread this ran.
-        state.set(FIRST_STREAMED);
         emit_activation(capture, shared, work, state, left, ended);
     }
 }

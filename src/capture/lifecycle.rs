@@ -13,7 +13,7 @@ use super::local::{self, FRAME_ERROR, Local, ThreadShared, Work};
 use super::lock;
 use super::node::Node;
 use super::sites::{ASYNC, HELD, KEEP_FIELDS, PLAIN};
-use super::span_state::{Birth, ERROR, FIELDS, FIRST_STREAMED, SHARED, SpanState};
+use super::span_state::{Birth, ERROR, FIELDS, FIRST_STREAMED, SpanState};
 use super::stream::{Kind, SpanWords};
 use super::visit::{self, Read};
 use crate::model::FOLLOWS_FROM_INDEX;
@@ -263,7 +263,8 @@ fn settle_rare(
     let pending = state
         .first_end()
         .filter(|_| capture.streams.spans && flags & FIRST_STREAMED == 0);
-    let handed_over = flags & (SHARED | FIRST_STREAMED) != 0;
+    // That another thread closes it says nothing: a subscriber keeps a span open as long as its children are.
+    let handed_over = flags & FIRST_STREAMED != 0;
     let plain = activations == 1 && !handed_over && flags & (ASYNC | HELD) == 0;
     if plain && flags & ERROR == 0 {
         if let Some(end) = pending {

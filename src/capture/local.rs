@@ -221,6 +221,11 @@ impl Work {
         }
     }
 
+    /// Returns the index of this thread, as sequence numbers carry it.
+    pub(super) fn thread(&self) -> u64 {
+        self.next_seq >> SEQ_BITS
+    }
+
     /// Returns the site of a callsite and its flags.
     #[inline]
     pub(super) fn site(

@@ -23,7 +23,7 @@ pub(super) const FIELDS: u32 = 1 << 10;
 
 /// The first activation overlaps its neighbours.
 pub(super) const OVERLAPS: u32 = 1 << 11;
-/// The first activation is no longer pending.
+/// The first activation is no longer pending; always so where it was on another thread than the creator's.
 pub(super) const FIRST_STREAMED: u32 = 1 << 12;
 
 /// The state of one open span.

@@ -176,7 +176,10 @@ fn begin(
     if !state.count_first(flags, around.seq, around.activation) {
         number = state.count_again(flags, around.seq, around.activation);
         if number > 1 {
-            frame_flags = again(capture, shared, work, state, flags, around, number, id);
+            if let Some(outer) = entered_at(shared, work, depth, id) {
+                return enter_nested(capture, shared, work, state, outer);
+            }
+            frame_flags = again(capture, shared, work, state, flags, around, number);
         }
     }
     if flags & sites::HELD != 0 {
@@ -227,11 +230,40 @@ fn outermost(
     }
 }
 
+/// Returns the innermost frame of a span that this thread has entered already.
+#[inline]
+fn entered_at(shared: &ThreadShared, work: &Work, depth: usize, id: u64) -> Option<usize> {
+    (0..depth)
+        .rev()
+        .find(|&at| work.frame(shared, at).id.load(Relaxed) == id)
+}
+
+/// A span is entered inside itself, which is no activation: its time is the outer frame's, and what is entered inside
+/// belongs to the node that is on top already.
+#[cold]
+fn enter_nested(
+    capture: &Capture,
+    shared: &ThreadShared,
+    work: &mut Work,
+    state: &SpanState,
+    outer: usize,
+) {
+    capture.counters.nested_enters.fetch_add(1, Relaxed);
+    state.uncount();
+    let depth = shared.depth.load(Relaxed);
+    work.reserve_frame(depth);
+    let node = work.frame(shared, depth - 1).node();
+    let frame = work.frame(shared, depth);
+    frame.copy_from(work.frame(shared, outer));
+    frame.child.store(0, Relaxed);
+    let held = frame.node_and_flags().1 & FRAME_HELD;
+    let flags = FRAME_AGAIN | FRAME_NESTED | held;
+    frame.set_node_and_flags(u64::from(node) << 32 | u64::from(flags));
+    shared.depth.store(depth + 1, Release);
+    frame.entered.store(capture.clock.tick(), Relaxed);
+}
+
 /// A span is entered once more: is it async, or held?
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the second half of `begin`, kept apart because plain spans never come here"
-)]
 #[inline]
 fn again(
     capture: &Capture,
@@ -241,14 +273,7 @@ fn again(
     flags: u32,
     around: Around,
     number: u32,
-    id: u64,
 ) -> u32 {
-    let depth = shared.depth.load(Relaxed);
-    if depth > 0 && (0..depth).any(|at| work.frame(shared, at).id.load(Relaxed) == id) {
-        capture.counters.nested_enters.fetch_add(1, Relaxed);
-        state.uncount();
-        return FRAME_AGAIN | FRAME_NESTED;
-    }
     if number == 2 {
         state.busy.store(0, Relaxed);
     }
@@ -537,10 +562,7 @@ fn exit_out_of_order(
     now: u64,
 ) {
     let depth = shared.depth.load(Relaxed);
-    let found = (0..depth)
-        .rev()
-        .find(|&at| work.frame(shared, at).id.load(Relaxed) == id);
-    let Some(at) = found else {
+    let Some(at) = entered_at(shared, work, depth, id) else {
         capture.counters.unbalanced_exits.fetch_add(1, Relaxed);
         return;
     };
@@ -549,8 +571,13 @@ fn exit_out_of_order(
     // The frame above goes on. What ran in it so far is not this span's own time; and what is around is charged with
     // the time before it only, because it will be charged with the rest when the frame above ends.
     let above = work.frame(shared, at + 1).entered.load(Relaxed);
+    // An inner enter of a span that is entered further out has no time of its own, only that of its children.
+    let charge = if left.flags & FRAME_NESTED != 0 {
+        left.child
+    } else {
+        above.saturating_sub(left.entered)
+    };
     left.child = left.child.saturating_add(now.saturating_sub(above));
-    let charge = above.saturating_sub(left.entered);
     for lower in at..depth - 1 {
         work.frame(shared, lower)
             .copy_from(work.frame(shared, lower + 1));

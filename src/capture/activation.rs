@@ -319,7 +319,9 @@ fn become_held(
 fn stream_first(capture: &Capture, shared: &ThreadShared, work: &mut Work, state: &SpanState) {
     // While another thread is still in it, that thread will stream it when it leaves.
     let Some(end) = state.first_end() else { return };
-    state.set(FIRST_STREAMED);
+    if state.set(FIRST_STREAMED) {
+        return;
+    }
     let kind = if state.has(sites::HELD) {
         Kind::Call
     } else {

@@ -155,9 +155,9 @@ impl SpanState {
         self.flags() & flag != 0
     }
 
-    /// Sets a flag; atomically, because threads that share a span may do so at once.
-    pub(super) fn set(&self, flag: u32) {
-        self.site_and_flags.fetch_or(u64::from(flag), Relaxed);
+    /// Sets a flag; atomically, because threads that share a span may do so at once. Returns whether it was set.
+    pub(super) fn set(&self, flag: u32) -> bool {
+        self.site_and_flags.fetch_or(u64::from(flag), Relaxed) & u64::from(flag) != 0
     }
 
     /// Sets a flag of a span that no other thread knows yet.

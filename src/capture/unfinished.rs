@@ -1,5 +1,7 @@
 //! What is still open when the capture ends, as records for the sinks.
 
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use super::capture::Capture;
@@ -24,12 +26,13 @@ impl Capture {
         let sites = self.registry.sites();
         let threads = self.threads();
         let now = self.clock.now();
+        let first_goes_on = first_activations(&threads);
         for shared in &threads {
             let mut batch = Batch::default();
             self.entered(shared, &sites, now, &mut batch);
             deliver(&batch);
             for state in &shared.own {
-                self.open_span(state, shared, &sites, now, &mut deliver);
+                self.open_span(state, shared, &sites, now, &first_goes_on, &mut deliver);
             }
         }
         // The thread that created a spilled span is no longer known where it has ended; any other will do, because
@@ -37,15 +40,16 @@ impl Capture {
         let Some(fallback) = threads.first() else {
             return;
         };
-        self.spilled
-            .for_each(|state| self.open_span(state, fallback, &sites, now, &mut deliver));
+        self.spilled.for_each(|state| {
+            self.open_span(state, fallback, &sites, now, &first_goes_on, &mut deliver)
+        });
     }
 
     /// Activations that go on, on one thread.
     fn entered<'a>(
         &self,
         shared: &'a ThreadShared,
-        sites: &'a [std::sync::Arc<Site>],
+        sites: &'a [Arc<Site>],
         now: Nanos,
         batch: &mut Batch<'a>,
     ) {
@@ -90,8 +94,9 @@ impl Capture {
         &self,
         state: &SpanState,
         shared: &ThreadShared,
-        sites: &[std::sync::Arc<Site>],
+        sites: &[Arc<Site>],
         now: Nanos,
+        first_goes_on: &HashSet<u64>,
         deliver: &mut impl FnMut(&Batch<'_>),
     ) {
         if state.id.load(Relaxed) == 0 {
@@ -110,7 +115,10 @@ impl Capture {
         let mut batch = Batch::default();
         let scale = self.clock.scale();
         let activations = state.activations();
-        let first_end = state.first_end();
+        // The state alone cannot tell where the clock has stood still since an earlier span had its place.
+        let first_end = state
+            .first_end()
+            .filter(|_| !first_goes_on.contains(&state.seq.load(Relaxed)));
         let held = state.has(HELD);
         // A span that was entered once and left is as good as done: code often keeps spans longer than it needs them.
         let once = activations == 1 && !state.has(ASYNC | FIRST_STREAMED);
@@ -141,6 +149,18 @@ impl Capture {
         }
         deliver(&batch);
     }
+}
+
+/// Returns the spans whose first activation goes on, by sequence number.
+fn first_activations(threads: &[Arc<ThreadShared>]) -> HashSet<u64> {
+    let mut spans = HashSet::new();
+    for shared in threads {
+        let depth = shared.depth.load(Acquire);
+        let frames = (0..depth).map_while(|at| shared.shared_frame(at));
+        let first = frames.filter(|frame| frame.count() == FrameCount::Span);
+        spans.extend(first.map(|frame| frame.seq.load(Relaxed)));
+    }
+    spans
 }
 
 fn sequence(seq: u64) -> Option<SpanSeq> {

@@ -226,3 +226,147 @@ impl Recorded {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::{FrameSnapshot, Thread};
+
+    const PATH: PathId = PathId(1);
+
+    fn thread(index: u32, frames: Vec<FrameSnapshot>) -> ThreadSnapshot {
+        ThreadSnapshot {
+            thread: Thread::new(index, None, None),
+            ended: false,
+            first: 0,
+            last: 0,
+            busy: 0,
+            nodes: Vec::new(),
+            frames,
+        }
+    }
+
+    fn recorded(values: &[u64]) -> RecorderSnapshot {
+        let mut counts = BTreeMap::new();
+        for &value in values {
+            *counts.entry(buckets::locate(value)).or_insert(0) += 1;
+        }
+        RecorderSnapshot {
+            buckets: counts
+                .into_iter()
+                .map(|((page, place), count)| (page as u8, place as u8, count))
+                .collect(),
+            sum: values.iter().sum(),
+            min: values.iter().copied().min().unwrap_or(u64::MAX),
+            max: values.iter().copied().max().unwrap_or(0),
+            outliers: 0,
+        }
+    }
+
+    fn node(values: &[u64]) -> NodeSnapshot {
+        let activation = recorded(values);
+        NodeSnapshot {
+            path: PATH,
+            busy: activation.sum,
+            self_time: activation.sum,
+            first: values.first().map(|&length| (100, length)),
+            activation,
+            ..NodeSnapshot::default()
+        }
+    }
+
+    fn frame(entered: u64, child: u64, count: FrameCount) -> FrameSnapshot {
+        FrameSnapshot {
+            path: PATH,
+            entered,
+            child,
+            count,
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// However the values are spread over threads, the sum is that of one thread with all of them.
+        #[test]
+        fn threads_add_up(threads in prop::collection::vec(prop::collection::vec(0_u64..1 << 40, 0..20), 1..6)) {
+            let scale = TickScale::nanoseconds();
+            let all: Vec<u64> = threads.iter().flatten().copied().collect();
+            let mut merged = Merged::default();
+            for (index, values) in threads.iter().enumerate() {
+                merged.add(&node(values), &thread(index as u32, Vec::new()));
+            }
+            let mut at_once = Merged::default();
+            at_once.add(&node(&all), &thread(0, Vec::new()));
+
+            prop_assert_eq!(merged.calls(), all.len() as u64);
+            prop_assert_eq!(merged.busy, at_once.busy);
+            prop_assert_eq!(merged.self_by_thread.values().sum::<u64>(), merged.self_time);
+            prop_assert_eq!(merged.activation.distribution(scale), at_once.activation.distribution(scale));
+        }
+    }
+
+    #[test]
+    fn the_first_operation_is_the_earliest_of_all_threads() {
+        let mut merged = Merged::default();
+        for (start, length) in [(50, 1), (20, 2), (90, 3)] {
+            let mut node = node(&[length]);
+            node.first = Some((start, length));
+            merged.add(&node, &thread(1, Vec::new()));
+        }
+        assert_eq!(merged.first(), Some(2));
+    }
+
+    /// outer (0..100) > the same span entered again (30..100) > inner (60..100), which spent 10 in a child.
+    #[test]
+    fn an_activation_within_itself_adds_no_time() {
+        let frames = vec![
+            frame(0, 5, FrameCount::Span),
+            frame(30, 7, FrameCount::Nothing),
+            FrameSnapshot {
+                path: PathId(2),
+                ..frame(60, 10, FrameCount::Span)
+            },
+        ];
+        let mut paths = HashMap::new();
+        add_frames(&mut paths, &thread(1, frames), 100);
+        let (outer, inner) = (&paths[&PATH], &paths[&PathId(2)]);
+        assert_eq!((outer.busy, outer.self_time), (100, 100 - 5 - 7 - 40));
+        assert_eq!((inner.busy, inner.self_time), (40, 30));
+        assert_eq!((outer.activations, inner.activations), (1, 1));
+    }
+
+    #[test]
+    fn a_clock_that_stepped_back_gives_no_time_to_what_goes_on() {
+        let mut paths = HashMap::new();
+        let frames = vec![frame(500, 0, FrameCount::Span)];
+        add_frames(&mut paths, &thread(1, frames), 100);
+        assert_eq!((paths[&PATH].busy, paths[&PATH].self_time), (0, 0));
+    }
+
+    /// An async span that is open in its fourth poll: one span, one operation, four activations.
+    #[test]
+    fn polls_of_an_open_span_are_one_operation() {
+        let thread = thread(1, vec![frame(90, 0, FrameCount::Poll)]);
+        let mut paths: HashMap<_, Merged> = HashMap::new();
+        paths
+            .entry(PATH)
+            .or_default()
+            .add(&node(&[3, 4, 5]), &thread);
+        add_frames(&mut paths, &thread, 100);
+        let merged = paths.entry(PATH).or_default();
+        merged.add_open(&OpenSnapshot {
+            path: PATH,
+            activations: 4,
+            polls: 3,
+            root: true,
+        });
+        assert_eq!(
+            (merged.activations, merged.spans(), merged.calls()),
+            (4, 1, 1)
+        );
+        assert_eq!(merged.open_root_activations, 4);
+    }
+}

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use tracing::info_span;
 use tracing_cortex::{
-    CortexGuard, CortexLayer, Diagnosis, Overflow, Profile, Sink, SinkError, SinkFailureKind,
-    SpanRecord, Wants,
+    CortexGuard, CortexLayer, Diagnosis, ManualClock, Overflow, Profile, Sink, SinkError,
+    SinkFailureKind, SpanRecord, Wants,
 };
 use tracing_subscriber::prelude::*;
 
@@ -210,6 +210,24 @@ fn a_slow_collector_and_the_end_deliver_each_record_once() {
     let (records, spans) = slow.counts();
     assert_eq!(records, spans);
     assert!(spans > 0);
+}
+
+/// On a machine with a coarse clock a span may begin at the tick at which another one in its place ended.
+#[test]
+fn an_activation_that_goes_on_is_delivered_once_though_the_clock_stands_still() {
+    let sink = Collected::default();
+    let (layer, guard) = CortexLayer::builder()
+        .sink(sink.clone())
+        .no_resources()
+        .manual_clock(&ManualClock::new())
+        .build()
+        .unwrap();
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+        info_span!("before").in_scope(|| ());
+        let _open = info_span!("open").entered();
+        guard.finish().unwrap();
+    });
+    assert_eq!(sink.counts(), (2, 2));
 }
 
 /// A thread that ends is either still with the capture or already taken over, never both or neither.

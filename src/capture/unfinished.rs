@@ -26,13 +26,13 @@ impl Capture {
         let sites = self.registry.sites();
         let threads = self.threads();
         let now = self.clock.now();
-        let first_goes_on = first_activations(&threads);
+        let going_on = first_activations(&threads);
         for shared in &threads {
             let mut batch = Batch::default();
             self.entered(shared, &sites, now, &mut batch);
             deliver(&batch);
             for state in &shared.own {
-                self.open_span(state, shared, &sites, now, &first_goes_on, &mut deliver);
+                self.open_span(state, shared, &sites, now, &going_on, &mut deliver);
             }
         }
         // The thread that created a spilled span is no longer known where it has ended; any other will do, because
@@ -41,7 +41,7 @@ impl Capture {
             return;
         };
         self.spilled.for_each(|state| {
-            self.open_span(state, fallback, &sites, now, &first_goes_on, &mut deliver)
+            self.open_span(state, fallback, &sites, now, &going_on, &mut deliver)
         });
     }
 
@@ -96,7 +96,7 @@ impl Capture {
         shared: &ThreadShared,
         sites: &[Arc<Site>],
         now: Nanos,
-        first_goes_on: &HashSet<u64>,
+        going_on: &HashSet<u64>,
         deliver: &mut impl FnMut(&Batch<'_>),
     ) {
         if state.id.load(Relaxed) == 0 {
@@ -115,10 +115,10 @@ impl Capture {
         let mut batch = Batch::default();
         let scale = self.clock.scale();
         let activations = state.activations();
-        // The state alone cannot tell where the clock has stood still since an earlier span had its place.
+        // Where the clock stands still or steps back, the end of an earlier span in this place looks like its own.
         let first_end = state
             .first_end()
-            .filter(|_| !first_goes_on.contains(&state.seq.load(Relaxed)));
+            .filter(|_| !going_on.contains(&state.seq.load(Relaxed)));
         let held = state.has(HELD);
         // A span that was entered once and left is as good as done: code often keeps spans longer than it needs them.
         let once = activations == 1 && !state.has(ASYNC | FIRST_STREAMED);
@@ -151,16 +151,16 @@ impl Capture {
     }
 }
 
-/// Returns the spans whose first activation goes on, by sequence number.
+/// Returns the spans that are in their first activation, as far as other threads can see.
 fn first_activations(threads: &[Arc<ThreadShared>]) -> HashSet<u64> {
-    let mut spans = HashSet::new();
+    let mut going_on = HashSet::new();
     for shared in threads {
         let depth = shared.depth.load(Acquire);
         let frames = (0..depth).map_while(|at| shared.shared_frame(at));
         let first = frames.filter(|frame| frame.count() == FrameCount::Span);
-        spans.extend(first.map(|frame| frame.seq.load(Relaxed)));
+        going_on.extend(first.map(|frame| frame.seq.load(Relaxed)));
     }
-    spans
+    going_on
 }
 
 fn sequence(seq: u64) -> Option<SpanSeq> {

@@ -38,8 +38,20 @@ impl Found {
 const FOUND: usize = 64;
 
 impl Work {
-    /// Finds the state of a span that is not in the thread's own table.
+    /// Finds the state of a span that is not in the thread's own table, to write to it.
     pub(super) fn find(&mut self, capture: &Capture, id: u64) -> Option<Found> {
+        let found = self.look(capture, id)?;
+        let state = found.state();
+        // Asked each time: where the subscriber uses ids again, a place that is remembered may hold another span by now.
+        let own = state.seq.load(Relaxed) >> SEQ_BITS == self.thread();
+        if !own && !state.has(SHARED) {
+            state.set(SHARED);
+        }
+        Some(found)
+    }
+
+    /// Finds the state of a span that is not in the thread's own table, to read it only.
+    pub(super) fn look(&mut self, capture: &Capture, id: u64) -> Option<Found> {
         let place = id as usize % FOUND;
         if let Some(found) = self.found.get(place)
             && found.state().id.load(Relaxed) == id
@@ -51,11 +63,6 @@ impl Work {
             self.found = vec![found.clone(); FOUND];
         }
         self.found[place] = found.clone();
-        let state = found.state();
-        let own = state.seq.load(Relaxed) >> SEQ_BITS == self.thread();
-        if !own && !state.has(SHARED) {
-            state.set(SHARED);
-        }
         Some(found)
     }
 }

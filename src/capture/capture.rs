@@ -294,7 +294,8 @@ impl Capture {
             return Some(Found::Spilled(state));
         }
         let threads = lock(&self.threads);
-        threads.iter().find_map(|shared| {
+        // The newest first: where a thread ended without closing a span, a later one may use the id again.
+        threads.iter().rev().find_map(|shared| {
             let index = id as usize % shared.own.len();
             let taken = shared.own[index].id.load(Relaxed);
             (taken == id).then(|| Found::Table(Arc::clone(shared), index))

@@ -60,7 +60,7 @@ pub(super) fn new_span(capture: &Capture, attributes: &Attributes<'_>, id: &Id) 
         )
     });
     if keep_fields == Some(true) {
-        record_fields(capture, id, |visitor| attributes.record(visitor));
+        record_fields(capture, id, true, |visitor| attributes.record(visitor));
     }
 }
 
@@ -96,13 +96,22 @@ pub(super) fn open(
     };
     let state = shared.own_state(id);
     let taken = state.id.load(Relaxed);
-    if taken == 0 || taken == id {
+    if taken == 0 {
         state.open(birth);
+    } else if taken == id {
+        open_again(state, birth);
     } else if capture.spilled.insert(birth).is_none() {
         capture.counters.untracked_spans.fetch_add(1, Relaxed);
         return false;
     }
     flags & KEEP_FIELDS != 0
+}
+
+/// Takes a span in where one with the same id was never closed, as when that happened on a thread that was shutting down.
+#[cold]
+fn open_again(state: &SpanState, birth: Birth) {
+    lock(&state.extra).clear();
+    state.open(birth);
 }
 
 /// Returns the sequence number and the path of a span that is not necessarily entered.
@@ -113,37 +122,43 @@ fn place_of(
     work: &mut Work,
     id: u64,
 ) -> (u64, PathId) {
-    with_state(capture, shared, work, id, |_, state, _| {
-        (state.seq.load(Relaxed), capture.path_of(state))
-    })
-    .unwrap_or((0, PathId::ROOT))
+    let place = |state: &SpanState| (state.seq.load(Relaxed), capture.path_of(state));
+    let state = shared.own_state(id);
+    if state.id.load(Relaxed) == id {
+        return place(state);
+    }
+    // A span that is somebody's parent has not been handed to that thread.
+    let found = work.look(capture, id);
+    found.map_or((0, PathId::ROOT), |found| place(found.state()))
 }
 
-/// Runs `work` on the state of a span, wherever it is; the flag says whether it is in this thread's own table.
+/// Runs `then` on the state of a span, wherever it is.
 fn with_state<R>(
     capture: &Capture,
     shared: &Arc<ThreadShared>,
     work: &mut Work,
     id: u64,
-    then: impl FnOnce(&mut Work, &SpanState, bool) -> R,
+    then: impl FnOnce(&mut Work, &SpanState) -> R,
 ) -> Option<R> {
     let state = shared.own_state(id);
     if state.id.load(Relaxed) == id {
-        return Some(then(work, state, true));
+        return Some(then(work, state));
     }
     let found = work.find(capture, id)?;
-    Some(then(work, found.state(), false))
+    Some(then(work, found.state()))
 }
 
 pub(super) fn record(capture: &Capture, id: &Id, values: &Record<'_>) {
     let keep = local::with(capture, |local| {
         let Local { shared, work, .. } = local;
-        with_state(capture, shared, work, id.into_u64(), |_, state, _| {
+        with_state(capture, shared, work, id.into_u64(), |_, state| {
             state.has(KEEP_FIELDS)
         })
     });
     if keep.flatten() == Some(true) {
-        record_fields(capture, id.into_u64(), |visitor| values.record(visitor));
+        record_fields(capture, id.into_u64(), false, |visitor| {
+            values.record(visitor);
+        });
     }
 }
 
@@ -154,28 +169,29 @@ pub(super) fn follows_from(capture: &Capture, id: &Id, follows: &Id) {
     local::with(capture, |local| {
         let Local { shared, work, .. } = local;
         let (seq, _) = place_of(capture, shared, work, follows.into_u64());
-        with_state(capture, shared, work, id.into_u64(), |_, state, own| {
+        with_state(capture, shared, work, id.into_u64(), |_, state| {
             let mut bytes = Vec::new();
             FieldWriter::new(&mut bytes, 0).write(FOLLOWS_FROM_INDEX, Value::U64(seq));
-            keep(capture, state, own, Read::default(), &bytes);
+            keep(capture, state, false, Read::default(), &bytes);
         });
     });
 }
 
 /// Reads fields with no part of the capture borrowed, because their `Debug` may open spans.
-fn record_fields(capture: &Capture, id: u64, record: impl FnOnce(&mut dyn Visit)) {
+fn record_fields(capture: &Capture, id: u64, new: bool, record: impl FnOnce(&mut dyn Visit)) {
     let max = capture.registry.limits.max_field_bytes;
     visit::read(max, record, |read, bytes| {
         local::with(capture, |local| {
             let Local { shared, work, .. } = local;
-            with_state(capture, shared, work, id, |_, state, own| {
-                keep(capture, state, own, read, bytes);
+            with_state(capture, shared, work, id, |_, state| {
+                keep(capture, state, new, read, bytes);
             });
         });
     });
 }
 
-fn keep(capture: &Capture, state: &SpanState, own: bool, read: Read, bytes: &[u8]) {
+/// Keeps fields; `new` says that no other thread knows the span yet.
+fn keep(capture: &Capture, state: &SpanState, new: bool, read: Read, bytes: &[u8]) {
     count_field_losses(capture, read);
     let mut flags = u32::from(read.error) * ERROR;
     if capture.streams.fields {
@@ -187,7 +203,7 @@ fn keep(capture: &Capture, state: &SpanState, own: bool, read: Read, bytes: &[u8
             capture.counters.cut_strings.fetch_add(1, Relaxed);
         }
     }
-    if own {
+    if new {
         state.set_own(flags);
     } else {
         state.set(flags);
@@ -409,14 +425,14 @@ fn mark_failed(capture: &Capture, local: &mut Local, event: &Event<'_>) -> u64 {
         .find(|&at| work.frame(shared, at).seq.load(Relaxed) == around)
     else {
         if let Some(parent) = event.parent() {
-            with_state(capture, shared, work, parent.into_u64(), |_, state, _| {
+            with_state(capture, shared, work, parent.into_u64(), |_, state| {
                 state.set(ERROR);
             });
         }
         return around;
     };
     let id = work.frame(shared, top).id.load(Relaxed);
-    with_state(capture, shared, work, id, |work, state, _| {
+    with_state(capture, shared, work, id, |work, state| {
         let frame = work.frame(shared, top);
         if !state.has(HELD) {
             state.set(ERROR);

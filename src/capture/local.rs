@@ -309,6 +309,15 @@ pub(super) fn with<R>(capture: &Capture, work: impl FnOnce(&mut Local) -> R) -> 
     })
 }
 
+/// Has this thread's next callback ask anew whether there is anything to record.
+pub(super) fn ask_again() {
+    LOCALS.with(|locals| {
+        if let Ok(mut locals) = locals.try_borrow_mut() {
+            locals.key = 0;
+        }
+    });
+}
+
 /// Gives up this thread's part of a capture that nobody will use again.
 pub(super) fn forget(capture: &Capture) {
     LOCALS.with(|locals| {
@@ -352,6 +361,9 @@ impl Locals {
                 None => Box::new(Local::new(capture)),
             };
             self.others.extend(self.current.replace(next));
+            // Parts of captures that are gone, which nobody else holds.
+            self.others
+                .retain(|local| Arc::strong_count(&local.shared) > 1);
         }
         let local = self.current.as_mut()?;
         let key = capture.key.load(Relaxed);
@@ -441,4 +453,106 @@ fn os_thread_id() -> Option<u32> {
     // `/proc/thread-self` is a link to `<pid>/task/<tid>`; absent outside Linux.
     let link = std::fs::read_link("/proc/thread-self").ok()?;
     link.file_name()?.to_str()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use tracing_core::callsite::DefaultCallsite;
+    use tracing_core::metadata::Kind;
+    use tracing_core::{Level, metadata};
+
+    use super::*;
+    use crate::capture::lifecycle::Declared;
+    use crate::capture::{Limits, Overflow, Settings, Streams, activation, lifecycle};
+    use crate::clock::ManualClock;
+
+    static CALLSITE: DefaultCallsite = DefaultCallsite::new(&METADATA);
+    static METADATA: Metadata<'static> = metadata! {
+        name: "work",
+        target: "test",
+        level: Level::INFO,
+        fields: &[],
+        callsite: &CALLSITE,
+        kind: Kind::SPAN,
+    };
+
+    fn capture() -> Capture {
+        Capture::new(Settings {
+            clock: Clock::manual(ManualClock::new()),
+            limits: Limits {
+                max_record_bytes: 1 << 20,
+                max_tree_nodes: 100,
+                max_path_depth: 10,
+                max_field_bytes: 100,
+                max_open_spans: 100,
+            },
+            streams: Streams::default(),
+            overflow: Overflow::DropNewest,
+            held: None,
+        })
+    }
+
+    fn open(capture: &Capture, id: u64) {
+        with(capture, |local| {
+            lifecycle::open(capture, local, &METADATA, Declared::Root, id)
+        });
+    }
+
+    fn enter_and_exit(capture: &Capture, id: u64) {
+        with(capture, |local| {
+            activation::enter(capture, local, id, || None);
+            activation::exit(capture, local, id);
+        });
+    }
+
+    fn calls(capture: &Capture) -> u64 {
+        let mut calls = HashMap::new();
+        capture.calls(&mut calls);
+        calls.values().sum()
+    }
+
+    #[test]
+    fn a_thread_that_lives_on_keeps_no_part_of_captures_that_are_gone() {
+        std::thread::spawn(|| {
+            for _ in 0..5 {
+                open(&capture(), 1);
+            }
+            let (a, b) = (capture(), capture());
+            for _ in 0..3 {
+                open(&a, 1);
+                open(&b, 1);
+            }
+            LOCALS.with(|locals| assert_eq!(locals.borrow().others.len(), 1));
+        })
+        .join()
+        .unwrap();
+    }
+
+    /// Throughput by window must not take ten polls of one open span for ten operations.
+    #[test]
+    fn polls_of_an_open_span_are_no_operations() {
+        let capture = capture();
+        open(&capture, 1);
+        for _ in 0..10 {
+            enter_and_exit(&capture, 1);
+        }
+        assert_eq!(calls(&capture), 1);
+        with(&capture, |local| lifecycle::close(&capture, local, 1));
+        assert_eq!(calls(&capture), 1);
+    }
+
+    #[test]
+    fn after_asking_again_a_closed_capture_records_nothing() {
+        let capture = capture();
+        open(&capture, 1);
+        ask_again();
+        enter_and_exit(&capture, 1);
+        assert_eq!(calls(&capture), 1);
+        capture.close();
+        ask_again();
+        enter_and_exit(&capture, 1);
+        assert_eq!(calls(&capture), 1);
+    }
 }

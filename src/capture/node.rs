@@ -27,6 +27,7 @@ pub(super) struct Node {
     held_calls: AtomicU64,
     /// Spans that were closed without having been entered.
     unentered: AtomicU64,
+    /// One tick later than it was, so that 0 stands for none; a manual clock may start at 0.
     first_start: AtomicU64,
     first_length: AtomicU64,
     latency: OnceLock<Box<Latency>>,
@@ -75,8 +76,8 @@ impl Node {
 
     #[cold]
     fn record_first(&self, start: u64, total: u64) {
-        self.first_start.store(start, Relaxed);
         self.first_length.store(total, Relaxed);
+        self.first_start.store(start, Relaxed);
     }
 
     pub(super) fn count_folded(&self, total: u64) {
@@ -124,8 +125,8 @@ impl Node {
         });
         add(&latency.idle, idle);
         if latency.recorder.record(total) {
-            latency.first_start.store(opened, Relaxed);
             latency.first_length.store(total, Relaxed);
+            latency.first_start.store(opened, Relaxed);
         }
     }
 

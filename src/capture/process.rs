@@ -44,6 +44,7 @@ fn watch_once(at_exit: extern "C" fn()) {
 
     extern "C" fn in_child() {
         FORKED.store(true, Relaxed);
+        super::local::ask_again();
     }
 
     // SAFETY: `atexit` takes a function that may be called once at any time until the process ends. `at_exit` is a
@@ -51,7 +52,7 @@ fn watch_once(at_exit: extern "C" fn()) {
     // Both functions return non-zero where no memory is left; then the process has no such hook, which is safe.
     unsafe { atexit(at_exit) };
     // SAFETY: `in_child` is called in a forked child, where only async-signal-safe work is allowed; it does nothing but
-    // store to an atomic.
+    // store to an atomic and to a thread-local variable that has no initialiser and no destructor.
     unsafe { pthread_atfork(None, None, Some(in_child)) };
 }
 

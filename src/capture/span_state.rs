@@ -229,7 +229,8 @@ impl SpanState {
     /// Returns the ticks of all finished activations.
     pub(super) fn busy_total(&self) -> u64 {
         let start = self.first_start.load(Relaxed);
-        let first = self.first_end().map_or(0, |end| end - start);
+        // At the end of a capture other threads may be entering the span while this is read.
+        let first = self.first_end().map_or(0, |end| end.saturating_sub(start));
         let later = match self.activations() {
             0 | 1 => 0,
             _ => self.busy.load(Relaxed),
@@ -285,11 +286,11 @@ impl Spilled {
         }
     }
 
+    /// Visits all states; not under the lock, because sinks may be called on the way.
     pub(super) fn for_each(&self, mut visit: impl FnMut(&SpanState)) {
         for shard in &self.shards {
-            for state in lock(shard).values() {
-                visit(state);
-            }
+            let states: Vec<_> = lock(shard).values().cloned().collect();
+            states.iter().for_each(|state| visit(state));
         }
     }
 

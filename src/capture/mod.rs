@@ -47,7 +47,7 @@ pub(crate) use capture::{Capture, Settings, Streams};
 pub use layer::CortexLayer;
 pub(crate) use local::suppress_on_this_thread;
 pub(crate) use sites::HeldFn;
-pub(crate) use stream::{Batch, Drain};
+pub(crate) use stream::{Batch, Drain, InFlight};
 
 /// The declared limits. What lies beyond is folded, cut or dropped, and counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! The event stream: how records are encoded for the ring, and decoded for the sinks.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 
 use super::capture::Capture;
 use super::local::{SEQ_BITS, ThreadShared, Work};
@@ -239,9 +239,22 @@ fn field_words(fields: &[u8]) -> usize {
 /// The consumer's side: empties rings and decodes what was in them.
 #[derive(Debug, Default)]
 pub(crate) struct Drain {
-    bytes: Vec<u8>,
+    chunk: Arc<Chunk>,
     sites: Vec<Arc<Site>>,
 }
+
+/// What was taken out of one ring.
+#[derive(Debug, Default)]
+struct Chunk {
+    bytes: Vec<u8>,
+    thread: Option<Arc<ThreadShared>>,
+    /// How many outlets it was handed to, or is being handed to.
+    claimed: AtomicUsize,
+}
+
+/// The chunk that is being handed on, so that another thread can go on with it if an outlet never returns.
+#[derive(Debug, Default)]
+pub(crate) struct InFlight(Mutex<Option<Arc<Chunk>>>);
 
 /// Decoded records of one thread.
 #[derive(Debug, Default)]
@@ -254,47 +267,87 @@ pub(crate) struct Batch<'a> {
 const BATCH: usize = 512;
 
 impl Drain {
-    /// Takes everything out of all rings; returns whether there was anything.
-    pub(crate) fn run(&mut self, capture: &Capture, mut deliver: impl FnMut(&Batch<'_>)) -> bool {
+    /// Takes everything out of all rings and hands it to each outlet in turn; returns whether there was anything.
+    pub(crate) fn run(
+        &mut self,
+        capture: &Capture,
+        in_flight: &InFlight,
+        outlets: usize,
+        mut deliver: impl FnMut(usize, &Batch<'_>),
+    ) -> bool {
         let threads = capture.threads();
         let mut any = false;
         for shared in &threads {
             let Some(ring) = &shared.ring else { continue };
-            self.bytes.clear();
-            {
-                let _only_consumer = lock(&capture.draining);
-                ring.drain(&mut self.bytes);
-            }
-            if self.bytes.is_empty() {
+            if ring.is_drained() {
                 continue;
             }
             any = true;
-            capture.registry.extend_sites(&mut self.sites);
-            let decoder = Decoder {
-                sites: &self.sites,
-                threads: &threads,
-                shared,
-                scale: capture.clock.scale(),
-            };
-            let mut rest = self.bytes.as_slice();
-            while !rest.is_empty() {
-                let mut batch = Batch {
-                    spans: Vec::with_capacity(BATCH),
-                    events: Vec::new(),
-                };
-                while batch.spans.len() < BATCH && batch.events.len() < BATCH {
-                    match decoder.record(rest, &mut batch) {
-                        Some(after) => rest = after,
-                        None => rest = &[],
-                    }
-                    if rest.is_empty() {
-                        break;
-                    }
-                }
-                deliver(&batch);
+            if Arc::get_mut(&mut self.chunk).is_none() {
+                // Another thread goes on with the last one.
+                self.chunk = Arc::default();
             }
+            let Some(chunk) = Arc::get_mut(&mut self.chunk) else {
+                continue;
+            };
+            chunk.bytes.clear();
+            {
+                let _only_consumer = lock(&capture.draining);
+                ring.drain(&mut chunk.bytes);
+            }
+            chunk.thread = Some(Arc::clone(shared));
+            *chunk.claimed.get_mut() = 0;
+            capture.registry.extend_sites(&mut self.sites);
+            *lock(&in_flight.0) = Some(Arc::clone(&self.chunk));
+            self.chunk
+                .hand_on(capture, &self.sites, &threads, outlets, &mut deliver);
+            *lock(&in_flight.0) = None;
         }
         any
+    }
+}
+
+impl InFlight {
+    /// Hands what is under way to the outlets that it has not reached yet.
+    pub(crate) fn resume(
+        &self,
+        capture: &Capture,
+        outlets: usize,
+        mut deliver: impl FnMut(usize, &Batch<'_>),
+    ) {
+        let chunk = lock(&self.0).clone();
+        if let Some(chunk) = chunk {
+            let (sites, threads) = (capture.registry.sites(), capture.threads());
+            chunk.hand_on(capture, &sites, &threads, outlets, &mut deliver);
+        }
+    }
+}
+
+impl Chunk {
+    /// Hands everything to one outlet before the next, so that those before one that hangs have all of it. Decoding
+    /// again for each costs less than keeping what was decoded.
+    fn hand_on(
+        &self,
+        capture: &Capture,
+        sites: &[Arc<Site>],
+        threads: &[Arc<ThreadShared>],
+        outlets: usize,
+        deliver: &mut impl FnMut(usize, &Batch<'_>),
+    ) {
+        let Some(shared) = &self.thread else { return };
+        let decoder = Decoder {
+            sites,
+            threads,
+            shared,
+            scale: capture.clock.scale(),
+        };
+        loop {
+            let outlet = self.claimed.fetch_add(1, Relaxed);
+            if outlet >= outlets {
+                return;
+            }
+            decoder.batches(&self.bytes, |batch| deliver(outlet, batch));
+        }
     }
 }
 
@@ -311,6 +364,25 @@ fn word(bytes: &[u8], index: usize) -> Option<u64> {
 }
 
 impl<'a> Decoder<'a> {
+    fn batches(&self, mut rest: &'a [u8], mut deliver: impl FnMut(&Batch<'a>)) {
+        while !rest.is_empty() {
+            let mut batch = Batch {
+                spans: Vec::with_capacity(BATCH),
+                events: Vec::new(),
+            };
+            while batch.spans.len() < BATCH && batch.events.len() < BATCH {
+                match self.record(rest, &mut batch) {
+                    Some(after) => rest = after,
+                    None => rest = &[],
+                }
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            deliver(&batch);
+        }
+    }
+
     /// Decodes the record at the start of `bytes`; returns the bytes behind it.
     fn record(&self, bytes: &'a [u8], batch: &mut Batch<'a>) -> Option<&'a [u8]> {
         let header = word(bytes, 0)?;

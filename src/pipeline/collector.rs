@@ -44,7 +44,7 @@ pub(super) fn run(session: &Session) {
     let mut unflushed = false;
     while !session.is_stopping() {
         let flush_asked = session.flush_asked();
-        let mut any = drain.run(capture, |batch| session.deliver(batch));
+        let mut any = session.drain(&mut drain);
         any |= deliver_samples(session);
         unflushed |= any;
         let now = Instant::now();

@@ -12,7 +12,7 @@ use super::outlets::{self, Outlet, Turn};
 use crate::aggregate::{Aggregator, Context};
 use crate::capture::process::is_forked_child;
 use crate::capture::suppress_on_this_thread;
-use crate::capture::{Batch, Capture, Cost, Drain};
+use crate::capture::{Batch, Capture, Cost, Drain, InFlight};
 use crate::diagnose::{Thresholds, diagnose};
 use crate::model::{Failure, Process, Profile};
 use crate::resources::{Observed, Sampler};
@@ -21,6 +21,9 @@ use crate::resources::{Observed, Sampler};
 pub(super) struct Session {
     pub(super) capture: Arc<Capture>,
     pub(super) outlets: Vec<Arc<Outlet>>,
+    /// Those that want spans or events.
+    streaming: Vec<Arc<Outlet>>,
+    in_flight: InFlight,
     pub(super) aggregator: Mutex<Aggregator>,
     pub(super) samples: Arc<Mutex<VecDeque<OwnedSample>>>,
     pub(super) sampler: Option<Sampler>,
@@ -61,8 +64,11 @@ pub(super) struct Parts {
 
 impl Session {
     pub(super) fn start(parts: Parts) -> std::io::Result<Arc<Session>> {
+        let streams = |outlet: &&Arc<Outlet>| outlet.wants.spans || outlet.wants.events;
         let session = Arc::new(Session {
             capture: parts.capture,
+            streaming: parts.outlets.iter().filter(streams).cloned().collect(),
+            in_flight: InFlight::default(),
             outlets: parts.outlets,
             aggregator: Mutex::default(),
             samples: parts.samples,
@@ -87,8 +93,18 @@ impl Session {
         Ok(session)
     }
 
-    pub(super) fn deliver(&self, batch: &Batch<'_>) {
-        for outlet in &self.outlets {
+    /// Empties the rings into the sinks; returns whether there was anything.
+    pub(super) fn drain(&self, drain: &mut Drain) -> bool {
+        drain.run(
+            &self.capture,
+            &self.in_flight,
+            self.streaming.len(),
+            |outlet, batch| self.streaming[outlet].deliver(batch),
+        )
+    }
+
+    fn deliver(&self, batch: &Batch<'_>) {
+        for outlet in &self.streaming {
             outlet.deliver(batch);
         }
     }
@@ -243,7 +259,12 @@ impl Session {
 
     /// Delivers what is left after the capture was closed.
     pub(super) fn deliver_rest(&self) {
-        Drain::default().run(&self.capture, |batch| self.deliver(batch));
+        // What a sink that hangs has kept from the others.
+        let streaming = &self.streaming;
+        let deliver = |outlet: usize, batch: &Batch<'_>| streaming[outlet].deliver(batch);
+        self.in_flight
+            .resume(&self.capture, streaming.len(), deliver);
+        self.drain(&mut Drain::default());
         collector::deliver_samples(self);
         let claimed = std::mem::replace(&mut lock(&self.control).unfinished_claimed, true);
         if !claimed {
@@ -290,7 +311,15 @@ impl Session {
         let profile = self.build_profile(observed.unwrap_or_default(), failures.clone());
         let diagnosis = Arc::new(diagnose(&profile, &self.thresholds));
         let mut profile = Arc::new(profile);
-        let first = outlets::finish(&self.outlets, Turn::First, &profile, &diagnosis, until);
+        // A sink that hangs must leave time for the reports, which take little.
+        let reports = until.saturating_duration_since(Instant::now()) / REPORT_SHARE;
+        let first = outlets::finish(
+            &self.outlets,
+            Turn::First,
+            &profile,
+            &diagnosis,
+            until.checked_sub(reports).unwrap_or(until),
+        );
         let new: Vec<_> = first
             .into_iter()
             .filter(|failure| failures.iter().all(|known| known.sink != failure.sink))
@@ -335,6 +364,8 @@ fn half_way(until: Instant) -> Option<Instant> {
     let now = Instant::now();
     Some(now + until.saturating_duration_since(now) / 2)
 }
+/// The reports have this part of the time that is left when the other sinks are finished.
+const REPORT_SHARE: u32 = 4;
 
 /// How long the end waits for the sampler, which has nothing left to deliver.
 const STOP_WAIT: Duration = Duration::from_millis(100);

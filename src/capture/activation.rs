@@ -7,8 +7,8 @@ use tracing_core::Metadata;
 
 use super::capture::Capture;
 use super::local::{
-    FRAME_AGAIN, FRAME_FOLDED, FRAME_HELD, FRAME_NESTED, FRAME_OVERLAPS, Frame, Local, SEQ_BITS,
-    ThreadShared, Work,
+    FRAME_AGAIN, FRAME_FOLDED, FRAME_HELD, FRAME_NESTED, FRAME_OTHER, FRAME_OVERLAPS, Frame, Local,
+    SEQ_BITS, ThreadShared, Work,
 };
 use super::node;
 use super::sites;
@@ -337,6 +337,9 @@ fn stream_first(capture: &Capture, shared: &ThreadShared, work: &mut Work, state
     work.emit_first(capture, shared, state, kind, end);
 }
 
+/// What makes the end of an activation an unusual one.
+const RARE: u32 = FRAME_NESTED | FRAME_FOLDED | FRAME_OTHER | FRAME_OVERLAPS;
+
 /// A span is left.
 #[inline]
 pub(super) fn exit(capture: &Capture, local: &mut Local, id: u64) {
@@ -352,7 +355,7 @@ pub(super) fn exit(capture: &Capture, local: &mut Local, id: u64) {
     let (node, flags) = frame.node_and_flags();
     let entered = frame.entered.load(Relaxed);
     let state = shared.own_state(id);
-    let unusual = flags & (FRAME_NESTED | FRAME_FOLDED | FRAME_OVERLAPS) != 0
+    let unusual = flags & RARE != 0
         || state.has(SHARED | sites::HELD)
         || state.id.load(Relaxed) != id
         || now < entered;
@@ -440,6 +443,8 @@ fn end(
     node.record(left.entered, total, total.saturating_sub(left.child));
     if left.flags & FRAME_FOLDED != 0 {
         node.count_folded(total);
+    }
+    if left.flags & (FRAME_FOLDED | FRAME_OTHER) != 0 {
         capture.counters.folded_activations.fetch_add(1, Relaxed);
     }
     let ended = left.entered + total;

@@ -116,6 +116,8 @@ pub(super) const FRAME_OVERLAPS: u32 = 1 << 3;
 pub(super) const FRAME_ERROR: u32 = 1 << 4;
 /// Not the first activation of its span.
 pub(super) const FRAME_AGAIN: u32 = 1 << 5;
+/// The activation counts for `(other)`, because the tree is full.
+pub(super) const FRAME_OTHER: u32 = 1 << 6;
 
 /// Frames that the sampler and the live profile can see; deeper ones are the thread's alone.
 const SHARED_FRAMES: usize = 64;
@@ -507,7 +509,7 @@ mod tests {
         });
     }
 
-    fn calls(capture: &Capture) -> u64 {
+    fn calls(capture: &Capture) -> i64 {
         let mut calls = HashMap::new();
         capture.calls(&mut calls);
         calls.values().sum()

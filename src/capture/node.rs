@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
-use super::local::FRAME_FOLDED;
+use super::local::{FRAME_FOLDED, FRAME_OTHER};
 use super::recorder::Recorder;
 use super::sites::Registry;
 use crate::model::NodeSnapshot;
@@ -195,7 +195,8 @@ struct TreeNode {
 /// A step down the tree, as the frame of the activation will hold it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Child {
-    /// The node in the upper half; in the lower [`FRAME_FOLDED`] if it is that of an activation further out.
+    /// The node in the upper half; in the lower [`FRAME_FOLDED`] if it is that of an activation further out, or
+    /// [`FRAME_OTHER`] if it stands for all that did not fit.
     pub(super) node_and_flags: u64,
     pub(super) path: PathId,
 }
@@ -299,15 +300,15 @@ impl Tree {
             return self.fold(parent, site);
         }
         let parent_path = above.node.path;
-        let (path, site) = match registry.path(parent_path, site) {
-            Some(path) => (path, site),
+        let (path, site, flags) = match registry.path(parent_path, site) {
+            Some(path) => (path, site, 0),
             None if above.site == SiteId::OTHER && parent != ROOT => {
                 return self.step(parent, FRAME_FOLDED);
             }
-            None => (registry.other_path(parent_path), SiteId::OTHER),
+            None => (registry.other_path(parent_path), SiteId::OTHER, FRAME_OTHER),
         };
         let node = self.insert(parent, path, site, &mut added);
-        self.step(node, 0)
+        self.step(node, flags)
     }
 
     fn step(&self, node: u32, flags: u32) -> Child {

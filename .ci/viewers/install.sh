@@ -14,16 +14,19 @@ as_root() {
     if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
 }
 
+install() {
+    as_root apt-get update -q
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@"
+}
+
 missing=
 command -v chromium >/dev/null || missing="$missing chromium"
 command -v node >/dev/null || missing="$missing nodejs"
-command -v npm >/dev/null || missing="$missing npm"
-python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
-if [ -n "$missing" ]; then
-    as_root apt-get update -q
-    # shellcheck disable=SC2086  # one word for each package
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing
-fi
+python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3 python3-venv"
+# shellcheck disable=SC2086  # one word for each package
+[ -z "$missing" ] || install $missing
+# Only now: some packages of node bring npm along and refuse Debian's.
+command -v npm >/dev/null || install npm
 
 if [ ! -e "$home/python.$viztracer" ]; then
     python3 -m venv "$home/python"

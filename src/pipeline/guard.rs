@@ -96,10 +96,19 @@ impl fmt::Debug for CortexGuard {
 }
 
 /// The results of a capture.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Summary {
     profile: Arc<Profile>,
     diagnosis: Arc<Diagnosis>,
+}
+
+/// Short, because a `main` that returns a [`FinishError`] prints it this way.
+impl fmt::Debug for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Summary")
+            .field("headline", &self.diagnosis.headline)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Summary {

@@ -1,0 +1,13 @@
+//! Bad input and faults: each is a clear error or a counted loss, never a panic, a hang or a corrupt file.
+
+mod callbacks;
+mod files;
+#[cfg(unix)]
+mod fork;
+mod layers;
+mod limits;
+mod overflow;
+mod sinks;
+mod support;
+mod threads;
+mod values;

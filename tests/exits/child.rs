@@ -1,4 +1,9 @@
 //! The program whose end is observed: spans on three threads, settings from the environment, one way to end.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test stops where it cannot go on"
+)]
 
 use std::error::Error;
 use std::io::Write;

@@ -2,6 +2,12 @@
 //!
 //! Every test runs this program once more as a child with a `main` of its own, which the usual harness has not: hence
 //! the small one at the end.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test stops where it cannot go on"
+)]
 
 mod abort;
 mod child;

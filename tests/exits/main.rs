@@ -193,10 +193,14 @@ fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
     }
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     let listing = arguments.iter().any(|argument| argument == "--list");
-    let filters: Vec<_> = arguments
-        .iter()
-        .filter(|argument| !argument.starts_with('-'))
-        .collect();
+    let mut filters = arguments.clone();
+    // Options of the usual harness that take a value, which is no filter.
+    for option in ["--test-threads", "--skip", "--format", "--color"] {
+        if let Some(at) = filters.iter().position(|argument| argument == option) {
+            filters.drain(at..filters.len().min(at + 2));
+        }
+    }
+    filters.retain(|argument| !argument.starts_with('-'));
     let mut failed = 0;
     for (name, test) in TESTS {
         if !filters.is_empty() && filters.iter().all(|filter| !name.contains(filter.as_str())) {

@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::mpsc;
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
@@ -234,6 +235,42 @@ fn one_span_entered_by_several_threads_at_once_is_one_call() {
             (0, 0, 0)
         );
     }
+}
+
+#[test]
+#[ignore = "the creating thread counts without a lock, and an enter elsewhere at the same moment can be lost"]
+fn a_span_that_its_creator_and_another_thread_enter_at_once_is_one_call() {
+    const SPANS: u64 = 20_000;
+    let rig = Rig::new(false, |builder| builder);
+    // A barrier would wake the two threads too far apart.
+    let (here, there) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let meet = |arrived: &AtomicU64, awaited: &AtomicU64, number| {
+        arrived.store(number, SeqCst);
+        while awaited.load(SeqCst) < number {
+            std::hint::spin_loop();
+        }
+    };
+    let (hand_over, spans) = mpsc::channel::<(u64, Span)>();
+    let both = (Arc::clone(&here), Arc::clone(&there));
+    let other = rig.spawn("other", move || {
+        for (number, span) in spans {
+            meet(&both.1, &both.0, number);
+            span.in_scope(|| ());
+        }
+    });
+    rig.run(|| {
+        for number in 1..=SPANS {
+            let span = info_span!("both");
+            hand_over.send((number, span.clone())).unwrap();
+            meet(&here, &there, number);
+            span.in_scope(|| ());
+        }
+    });
+    drop(hand_over);
+    other.join().unwrap();
+    let captured = rig.finish();
+    let stats = captured.site("both");
+    assert_eq!((stats.calls, stats.activations), (SPANS, 2 * SPANS));
 }
 
 #[test]

@@ -183,7 +183,9 @@ fn begin(
     if !state.count_first(flags, around.seq, around.activation) {
         number = state.count_again(flags, around.seq, around.activation);
         if number > 1 {
-            if let Some(outer) = entered_at(shared, work, depth, id) {
+            if depth > 0
+                && let Some(outer) = entered_at(shared, work, depth, id)
+            {
                 return enter_nested(capture, shared, work, state, outer);
             }
             frame_flags = again(capture, shared, work, state, flags, around, number);

@@ -1,4 +1,9 @@
 //! Unusual subscribers around the layer, and layers that come late or outlive their capture.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "the helpers belong to tests"
+)]
 
 use std::num::NonZeroU64;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};

@@ -9,6 +9,13 @@
     reason = "a test stops where it cannot go on"
 )]
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test stops where it cannot go on"
+)]
+
 mod abort;
 mod child;
 mod outcome;

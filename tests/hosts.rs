@@ -4,7 +4,6 @@
     clippy::panic,
     reason = "the helpers belong to tests"
 )]
-
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

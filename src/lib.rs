@@ -74,7 +74,6 @@
 //! - `signals` (default): [`CortexBuilder::flush_on_signals`]. Unix.
 //!
 //! The minimum Rust version is 1.95, which `sysinfo` needs.
-#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod model;
 

@@ -67,7 +67,9 @@ fn lib_rs_only_declares_and_re_exports() {
     let text = fs::read_to_string(src().join("lib.rs")).unwrap();
     let tokens: Vec<_> = tokens(&text).map(|token| token.text).collect();
     let items = tokens.split(|token| token == ";");
-    for item in items.filter(|item| !item.is_empty()) {
+    let items = items.filter(|item| !item.is_empty());
+    // The README is a doctest by way of an empty item that exists only then.
+    for item in items.filter(|item| !item.iter().any(|token| token == "doctest")) {
         let item: Vec<_> = without_attributes(item);
         let declares = item[0] == "mod" && item.len() == 2;
         let re_exports = item[..2] == ["pub", "use"];

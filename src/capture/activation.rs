@@ -8,7 +8,7 @@ use tracing_core::Metadata;
 use super::capture::Capture;
 use super::local::{
     FRAME_AGAIN, FRAME_FOLDED, FRAME_HELD, FRAME_NESTED, FRAME_OTHER, FRAME_OVERLAPS, Frame, Local,
-    SEQ_BITS, ThreadShared, Work,
+    ThreadShared, Work,
 };
 use super::node;
 use super::sites;
@@ -43,8 +43,7 @@ impl Work {
         let found = self.look(capture, id)?;
         let state = found.state();
         // Asked each time: where the subscriber uses ids again, a place that is remembered may hold another span by now.
-        let own = state.seq.load(Relaxed) >> SEQ_BITS == self.thread();
-        if !own && !state.has(SHARED) {
+        if !self.created(state) && !state.has(SHARED) {
             state.set(SHARED);
         }
         Some(found)
@@ -79,7 +78,7 @@ pub(super) fn enter(
     let state = shared.own_state(id);
     if state.id.load(Relaxed) == id {
         if !resume(capture, shared, work, state, id) {
-            begin(capture, shared, work, state, id);
+            begin::<true>(capture, shared, work, state, id);
         }
     } else {
         enter_elsewhere(capture, shared, work, id, metadata);
@@ -95,7 +94,12 @@ fn enter_elsewhere(
     metadata: impl FnOnce() -> Option<&'static Metadata<'static>>,
 ) {
     if let Some(found) = work.find(capture, id) {
-        return begin(capture, shared, work, found.state(), id);
+        let state = found.state();
+        return if work.created(state) {
+            begin::<true>(capture, shared, work, state, id)
+        } else {
+            begin::<false>(capture, shared, work, state, id)
+        };
     }
     // Created before the layer was there, or beyond the limit of open spans: only its activations can be counted.
     let Some(metadata) = metadata() else { return };
@@ -111,7 +115,7 @@ fn enter_elsewhere(
         declared_parent: 0,
         declared_path: PathId::ROOT,
     });
-    begin(capture, shared, work, &state, id);
+    begin::<true>(capture, shared, work, &state, id);
 }
 
 /// Enters a span that this thread has just left and that it had entered several times before, as happens to a task
@@ -139,7 +143,7 @@ fn resume(
     if state.declared_parent.load(Relaxed) != 0 {
         work.tree.node(node).count_detached();
     }
-    let number = state.count_again(0, 0, 0);
+    let number = state.count_again(0);
     frame.activation.store(number, Relaxed);
     frame.child.store(0, Relaxed);
     shared.depth.store(1, Release);
@@ -156,8 +160,9 @@ struct Around {
     held: bool,
 }
 
+/// Enters a span. `OWN` says that this thread created it.
 #[inline(always)]
-fn begin(
+fn begin<const OWN: bool>(
     capture: &Capture,
     shared: &Arc<ThreadShared>,
     work: &mut Work,
@@ -180,13 +185,17 @@ fn begin(
     let (site, flags) = state.site_and_flags();
     let mut number = 1;
     let mut frame_flags = 0;
-    if !state.count_first(flags, around.seq, around.activation) {
-        number = state.count_again(flags, around.seq, around.activation);
+    if !OWN || !state.count_first(flags, around.seq, around.activation) {
+        number = if OWN {
+            state.count_again(flags)
+        } else {
+            state.count_elsewhere(around.seq, around.activation)
+        };
         if number > 1 {
             if depth > 0
                 && let Some(outer) = entered_at(shared, work, depth, id)
             {
-                return enter_nested(capture, shared, work, state, outer);
+                return enter_nested(capture, shared, work, state, OWN, outer);
             }
             frame_flags = again(capture, shared, work, state, flags, around, number);
         }
@@ -255,10 +264,11 @@ fn enter_nested(
     shared: &ThreadShared,
     work: &mut Work,
     state: &SpanState,
+    own: bool,
     outer: usize,
 ) {
     capture.counters.nested_enters.fetch_add(1, Relaxed);
-    state.uncount();
+    state.uncount(own);
     let depth = shared.depth.load(Relaxed);
     work.reserve_frame(depth);
     let node = work.frame(shared, depth - 1).node();
@@ -473,6 +483,13 @@ fn end_own(
     if left.flags & FRAME_AGAIN != 0 {
         return end_again(capture, shared, work, state, left, ended);
     }
+    if state.has(FIRST_STREAMED) {
+        // Another thread entered at the same moment, and what it streamed passed for the first.
+        if capture.streams.spans {
+            emit_activation(capture, shared, work, state, left, ended);
+        }
+        return;
+    }
     state.end_first(ended);
     if capture.streams.spans && state.activations() > 1 {
         // Another thread entered meanwhile and could not stream this one.
@@ -496,7 +513,7 @@ fn end_elsewhere(
     if state.seq.load(Relaxed) != left.seq {
         return;
     }
-    if state.seq.load(Relaxed) >> SEQ_BITS == work.thread() {
+    if work.created(state) {
         // Created on this thread, with no room in its table.
         if left.flags & FRAME_OVERLAPS != 0 {
             state.set(OVERLAPS);

@@ -13,7 +13,7 @@ use super::local::{self, FRAME_ERROR, Local, ThreadShared, Work};
 use super::lock;
 use super::node::Node;
 use super::sites::{ASYNC, HELD, KEEP_FIELDS, PLAIN};
-use super::span_state::{Birth, ERROR, FIELDS, FIRST_STREAMED, SpanState};
+use super::span_state::{Birth, ERROR, FIELDS, FIRST_STREAMED, SHARED, SpanState};
 use super::stream::{Kind, SpanWords};
 use super::visit::{self, Read};
 use crate::model::FOLLOWS_FROM_INDEX;
@@ -111,6 +111,7 @@ pub(super) fn open(
 #[cold]
 fn open_again(state: &SpanState, birth: Birth) {
     lock(&state.extra).clear();
+    state.clear_elsewhere();
     state.open(birth);
 }
 
@@ -251,8 +252,8 @@ fn close_elsewhere(capture: &Capture, shared: &Arc<ThreadShared>, work: &mut Wor
 #[inline]
 fn settle(capture: &Capture, shared: &Arc<ThreadShared>, work: &mut Work, state: &SpanState) {
     let flags = state.flags();
-    let usual = flags & (PLAIN | HELD | ERROR | FIRST_STREAMED) == PLAIN;
-    if usual && state.activations() == 1 {
+    let usual = flags & (PLAIN | HELD | ERROR | FIRST_STREAMED | SHARED) == PLAIN;
+    if usual && state.own_activations() == 1 {
         if capture.streams.spans
             && let Some(end) = state.first_end()
         {
@@ -260,6 +261,7 @@ fn settle(capture: &Capture, shared: &Arc<ThreadShared>, work: &mut Work, state:
         }
     } else {
         settle_rare(capture, shared, work, state, flags);
+        state.clear_elsewhere();
     }
     if flags & FIELDS != 0 {
         lock(&state.extra).clear();

@@ -223,9 +223,9 @@ impl Work {
         }
     }
 
-    /// Returns the index of this thread, as sequence numbers carry it.
-    pub(super) fn thread(&self) -> u64 {
-        self.next_seq >> SEQ_BITS
+    /// Whether this thread created the span.
+    pub(super) fn created(&self, state: &SpanState) -> bool {
+        state.seq.load(Relaxed) >> SEQ_BITS == self.next_seq >> SEQ_BITS
     }
 
     /// Returns the site of a callsite and its flags.

@@ -47,9 +47,11 @@ pub(super) struct SpanState {
     declared_path: AtomicU32,
     /// The path of its latest activation; not set before the first.
     path: AtomicU32,
-    /// The number of activations in the lower half; in the upper which activation of its runtime parent was around the
-    /// first of them.
+    /// The activations on the thread that created it in the lower half; in the upper which activation of its runtime
+    /// parent was around the first of them.
     counts: AtomicU64,
+    /// The activations on other threads; zero unless [`SHARED`].
+    elsewhere: AtomicU32,
     /// The runtime parent of its first activation.
     pub(super) first_parent: AtomicU64,
     /// The first activation, pending until it is known what it is a part of. Its end is before its start while it
@@ -86,6 +88,7 @@ impl SpanState {
             declared_path: AtomicU32::new(0),
             path: AtomicU32::new(0),
             counts: AtomicU64::new(0),
+            elsewhere: AtomicU32::new(0),
             first_parent: AtomicU64::new(0),
             first_start: AtomicU64::new(0),
             first_end: AtomicU64::new(0),
@@ -166,15 +169,22 @@ impl SpanState {
         self.site_and_flags.store(both | u64::from(flag), Relaxed);
     }
 
-    #[inline]
+    /// Returns the number of activations on all threads.
     pub(super) fn activations(&self) -> u32 {
+        self.own_activations()
+            .saturating_add(self.elsewhere.load(Relaxed))
+    }
+
+    /// Returns the number of activations on the thread that created the span.
+    #[inline]
+    pub(super) fn own_activations(&self) -> u32 {
         self.counts.load(Relaxed) as u32
     }
 
-    /// Counts the first activation, if this is it and the span is not shared.
+    /// Counts the first activation, if this is it, for the thread that created the span.
     #[inline]
     pub(super) fn count_first(&self, flags: u32, parent: u64, parent_activation: u32) -> bool {
-        if flags & SHARED != 0 || self.counts.load(Relaxed) as u32 != 0 {
+        if flags & SHARED != 0 || self.own_activations() != 0 {
             return false;
         }
         let counts = u64::from(parent_activation) << 32 | 1;
@@ -183,15 +193,24 @@ impl SpanState {
         true
     }
 
-    /// Counts an activation that is not the first, or may not be; returns its number.
+    /// Counts another activation for the thread that created the span; returns how many there are on all threads.
+    ///
+    /// A thread that enters at the same moment for the first time may be told the same number. That both then pass
+    /// for the first is put right when the span closes, by the number of all.
     #[inline]
-    pub(super) fn count_again(&self, flags: u32, parent: u64, parent_activation: u32) -> u32 {
-        if flags & SHARED == 0 {
-            let counts = self.counts.load(Relaxed) + 1;
-            self.counts.store(counts, Relaxed);
-            return counts as u32;
+    pub(super) fn count_again(&self, flags: u32) -> u32 {
+        let counts = self.counts.load(Relaxed) + 1;
+        self.counts.store(counts, Relaxed);
+        match flags & SHARED {
+            0 => counts as u32,
+            _ => self.activations(),
         }
-        let number = (self.counts.fetch_add(1, Relaxed) as u32).saturating_add(1);
+    }
+
+    /// Counts an activation on another thread than the one that created the span; returns how many there are on all.
+    pub(super) fn count_elsewhere(&self, parent: u64, parent_activation: u32) -> u32 {
+        let elsewhere = self.elsewhere.fetch_add(1, Relaxed) + 1;
+        let number = self.own_activations().saturating_add(elsewhere);
         if number == 1 {
             self.first_parent.store(parent, Relaxed);
             let upper = u64::from(parent_activation) << 32;
@@ -201,12 +220,17 @@ impl SpanState {
     }
 
     /// Takes back an activation that was no activation.
-    pub(super) fn uncount(&self) {
-        if self.has(SHARED) {
-            self.counts.fetch_sub(1, Relaxed);
-        } else {
+    pub(super) fn uncount(&self, own: bool) {
+        if own {
             self.counts.store(self.counts.load(Relaxed) - 1, Relaxed);
+        } else {
+            self.elsewhere.fetch_sub(1, Relaxed);
         }
+    }
+
+    /// Makes the place ready for a span that nobody shares.
+    pub(super) fn clear_elsewhere(&self) {
+        self.elsewhere.store(0, Relaxed);
     }
 
     #[inline]

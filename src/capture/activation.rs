@@ -219,6 +219,7 @@ fn begin<const OWN: bool>(
     frame.seq.store(state.seq.load(Relaxed), Relaxed);
     frame.child.store(0, Relaxed);
     frame.set_node_and_flags(child.node_and_flags | u64::from(frame_flags));
+    frame.set_path(child.path);
     frame.activation.store(number, Relaxed);
     shared.depth.store(depth + 1, Release);
     // The clock comes last, so that the work above is not the span's.
@@ -271,9 +272,11 @@ fn enter_nested(
     state.uncount(own);
     let depth = shared.depth.load(Relaxed);
     work.reserve_frame(depth);
-    let node = work.frame(shared, depth - 1).node();
+    let around = work.frame(shared, depth - 1);
+    let (node, path) = (around.node(), around.path());
     let frame = work.frame(shared, depth);
     frame.copy_from(work.frame(shared, outer));
+    frame.set_path(path);
     frame.child.store(0, Relaxed);
     let held = frame.node_and_flags().1 & FRAME_HELD;
     let flags = FRAME_AGAIN | FRAME_NESTED | held;

@@ -11,7 +11,7 @@ use std::thread::Thread;
 use std::time::Duration;
 
 use super::activation::Found;
-use super::local::ThreadShared;
+use super::local::{Frame, ThreadShared};
 use super::process::is_forked_child;
 use super::ring::Ring;
 use super::sites::{HELD, HeldFn, Registry};
@@ -429,16 +429,11 @@ impl Capture {
     fn thread_snapshot(&self, shared: &ThreadShared) -> ThreadSnapshot {
         let current = self.is_current(shared);
         let began = self.began();
-        let nodes = lock(&shared.nodes);
         let depth = shared.depth.load(Acquire);
         let mut frames = Vec::new();
         for frame in (0..depth).map_while(|at| shared.shared_frame(at)) {
-            let node = frame.node() as usize;
-            let Some(node) = node.checked_sub(1).and_then(|index| nodes.get(index)) else {
-                break;
-            };
             frames.push(FrameSnapshot {
-                path: node.path,
+                path: frame.path(),
                 entered: frame.entered.load(Relaxed).max(began),
                 child: if current {
                     frame.child.load(Relaxed)
@@ -459,6 +454,7 @@ impl Capture {
         };
         if current {
             snapshot.busy = shared.busy.load(Relaxed);
+            let nodes = lock(&shared.nodes);
             snapshot.nodes = nodes.iter().map(|node| node.snapshot()).collect();
         }
         snapshot
@@ -474,15 +470,10 @@ impl Capture {
             let frame = depth
                 .checked_sub(1)
                 .and_then(|top| shared.shared_frame(top));
-            let path = frame.and_then(|frame| {
-                let node = frame.node() as usize;
-                let nodes = lock(&shared.nodes);
-                Some(nodes.get(node.checked_sub(1)?)?.path)
-            });
             tops.push(ThreadTop {
                 index: shared.thread.index,
                 os_id: shared.thread.os_id,
-                path: path.unwrap_or(PathId::ROOT),
+                path: frame.map_or(PathId::ROOT, Frame::path),
             });
         }
     }

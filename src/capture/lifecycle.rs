@@ -79,8 +79,7 @@ pub(super) fn open(
     let (declared_parent, declared_path) = match declared {
         Declared::Contextual if depth > 0 => {
             let frame = work.frame(shared, depth - 1);
-            let node = work.tree.node(frame.node());
-            (frame.seq.load(Relaxed), node.path)
+            (frame.seq.load(Relaxed), frame.path())
         }
         Declared::Contextual | Declared::Root => (0, PathId::ROOT),
         Declared::Parent(parent) => place_of(capture, shared, work, parent),

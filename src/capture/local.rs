@@ -19,7 +19,7 @@ use super::ring::{Producer, Ring};
 use super::sites::SiteState;
 use super::span_state::{OWN, SpanState};
 use crate::clock::Clock;
-use crate::model::{FrameCount, SiteId, Thread};
+use crate::model::{FrameCount, PathId, SiteId, Thread};
 
 /// What a thread shares with the collector and with threads that take over its spans.
 #[derive(Debug)]
@@ -54,6 +54,8 @@ pub(super) struct Frame {
     node_and_flags: AtomicU64,
     /// Which activation of its span this is, from 1.
     pub(super) activation: AtomicU32,
+    /// The node's path, for the frame's children and for other threads.
+    path: AtomicU32,
 }
 
 impl Frame {
@@ -66,6 +68,16 @@ impl Frame {
     pub(super) fn node_and_flags(&self) -> (u32, u32) {
         let both = self.node_and_flags.load(Relaxed);
         ((both >> 32) as u32, both as u32)
+    }
+
+    #[inline]
+    pub(super) fn path(&self) -> PathId {
+        PathId(self.path.load(Relaxed))
+    }
+
+    #[inline]
+    pub(super) fn set_path(&self, path: PathId) {
+        self.path.store(path.0, Relaxed);
     }
 
     #[inline]
@@ -82,6 +94,7 @@ impl Frame {
         copy64(&self.node_and_flags, &other.node_and_flags);
         let activation = other.activation.load(Relaxed);
         self.activation.store(activation, Relaxed);
+        self.set_path(other.path());
     }
 
     /// Says what this activation, which goes on, counts as.

@@ -54,14 +54,13 @@ impl Capture {
         batch: &mut Batch<'a>,
     ) {
         let table = self.registry.path_table();
-        let nodes = lock(&shared.nodes);
         let depth = shared.depth.load(Acquire);
         let mut parent = None;
         for frame in (0..depth).map_while(|at| shared.shared_frame(at)) {
-            let node = frame.node() as usize;
-            let path = node.checked_sub(1).and_then(|index| nodes.get(index));
-            let site = path
-                .and_then(|node| table.nodes.get(node.path.0 as usize))
+            let path = frame.path().0 as usize;
+            let site = table
+                .nodes
+                .get(path)
                 .and_then(|&(_, site)| sites.get(site.0 as usize));
             let Some(site) = site else { return };
             let span = SpanSeq(frame.seq.load(Relaxed));

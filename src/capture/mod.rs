@@ -72,7 +72,7 @@ pub enum Overflow {
     #[default]
     DropNewest,
     /// Let the thread wait until there is room, for offline profiling. Nothing is lost and the program runs as fast as
-    /// the slowest sink.
+    /// the slowest sink. A sink with threads of its own must not wait for them if they create spans that are captured.
     Block,
 }
 

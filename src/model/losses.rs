@@ -22,7 +22,8 @@ pub struct Losses {
     pub folded_activations: u64,
     /// Spans beyond the limit of open spans: their activations count, their latency does not.
     pub untracked_spans: u64,
-    /// Activations of spans that were created before the layer was there.
+    /// Activations of spans that were created before the layer was there, or that are not tracked: they count, but
+    /// nothing is known of their span.
     pub unknown_spans: u64,
     /// Exits without an enter on that thread.
     pub unbalanced_exits: u64,

@@ -47,7 +47,7 @@ impl CortexGuard {
 
     /// Returns what is known so far, without stopping anything.
     ///
-    /// Spans that are entered count with their time so far. Threads go on recording while they are read: of a thread
+    /// Spans that are entered count with their time so far (of each thread the outermost 64). Threads go on recording while they are read: of a thread
     /// that is recording at the moment, the numbers of one site may be apart by what it recorded in between.
     pub fn profile(&self) -> Profile {
         self.session.profile()

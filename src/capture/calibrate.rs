@@ -8,7 +8,7 @@ use tracing_core::{Level, Metadata, metadata};
 
 use super::capture::{Capture, Settings, Streams};
 use super::lifecycle::Declared;
-use super::{Limits, Overflow, activation, lifecycle, local};
+use super::{Limits, Overflow, enter, exit, lifecycle, local};
 use crate::clock::Clock;
 
 /// What the layer adds to a span, in nanoseconds; without what the subscriber around it costs.
@@ -93,7 +93,7 @@ fn activations(capture: &Capture, count: u64) {
 
 fn enter_and_exit(capture: &Capture, id: u64) {
     local::with(capture, |local| {
-        activation::enter(capture, local, id, || None);
+        enter::enter(capture, local, id, || None);
     });
-    local::with(capture, |local| activation::exit(capture, local, id));
+    local::with(capture, |local| exit::exit(capture, local, id));
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::Thread;
 use std::time::Duration;
 
-use super::activation::Found;
+use super::found::Found;
 use super::local::{Frame, ThreadShared};
 use super::process::is_forked_child;
 use super::ring::Ring;

@@ -10,7 +10,7 @@ use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
 use super::capture::Capture;
-use super::{activation, lifecycle, local};
+use super::{enter, exit, lifecycle, local};
 
 /// Records what the program's spans do; its [`CortexGuard`](crate::CortexGuard) holds the results.
 ///
@@ -74,14 +74,14 @@ where
     #[inline]
     fn on_enter(&self, id: &Id, context: Context<'_, S>) {
         local::with(&self.capture, |local| {
-            activation::enter(&self.capture, local, id.into_u64(), || context.metadata(id));
+            enter::enter(&self.capture, local, id.into_u64(), || context.metadata(id));
         });
     }
 
     #[inline]
     fn on_exit(&self, id: &Id, _: Context<'_, S>) {
         local::with(&self.capture, |local| {
-            activation::exit(&self.capture, local, id.into_u64());
+            exit::exit(&self.capture, local, id.into_u64());
         });
     }
 

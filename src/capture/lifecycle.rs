@@ -7,8 +7,8 @@ use tracing_core::field::Visit;
 use tracing_core::span::{Attributes, Id, Record};
 use tracing_core::{Event, Metadata};
 
-use super::activation::Found;
 use super::capture::Capture;
+use super::found::Found;
 use super::local::{self, FRAME_ERROR, Local, ThreadShared, Work};
 use super::lock;
 use super::node::Node;

@@ -188,7 +188,7 @@ pub(super) struct Work {
     pub(super) deep: Vec<Frame>,
     next_seq: u64,
     sites: Box<[SiteEntry; SITES]>,
-    pub(super) found: Vec<super::activation::Found>,
+    pub(super) found: Vec<super::found::Found>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -480,7 +480,7 @@ mod tests {
 
     use super::*;
     use crate::capture::lifecycle::Declared;
-    use crate::capture::{Limits, Overflow, Settings, Streams, activation, lifecycle};
+    use crate::capture::{Limits, Overflow, Settings, Streams, enter, exit, lifecycle};
     use crate::clock::ManualClock;
 
     static CALLSITE: DefaultCallsite = DefaultCallsite::new(&METADATA);
@@ -517,8 +517,8 @@ mod tests {
 
     fn enter_and_exit(capture: &Capture, id: u64) {
         with(capture, |local| {
-            activation::enter(capture, local, id, || None);
-            activation::exit(capture, local, id);
+            enter::enter(capture, local, id, || None);
+            exit::exit(capture, local, id);
         });
     }
 

@@ -9,24 +9,28 @@
 //! | `layer` | `impl Layer`: the only place that implements a tracing trait |
 //! | `capture` | what all threads of one layer share |
 //! | `local` | one thread's part, and how a callback finds it |
-//! | `activation` | enter and exit |
+//! | `enter`, `exit` | the two ends of an activation |
+//! | `found` | spans of other threads |
 //! | `lifecycle` | new, record, follows-from, close, events |
 //! | `span_state` | what is remembered of an open span |
 //! | `node`, `recorder` | call tree and histograms |
 //! | `sites` | numbers for callsites and paths |
-//! | `ring`, `stream` | the event stream: bounded buffers, encoding, decoding |
+//! | `stream`, `ring`, `drain` | the event stream: encoding, bounded buffers, decoding |
 //! | `unfinished` | what is open when the capture ends |
 //! | `visit` | field values |
 //! | `calibrate` | the layer's own cost |
 //! | `process` | exits and forks, as the C library tells of them |
 
-mod activation;
 mod calibrate;
 #[expect(
     clippy::module_inception,
     reason = "the shared state is the capture, the module is about capturing"
 )]
 mod capture;
+mod drain;
+mod enter;
+mod exit;
+mod found;
 mod layer;
 mod lifecycle;
 mod local;
@@ -44,10 +48,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub(crate) use calibrate::{Cost, calibrate};
 pub(crate) use capture::{Capture, Settings, Streams};
+pub(crate) use drain::{Batch, Drain, InFlight};
 pub use layer::CortexLayer;
 pub(crate) use local::suppress_on_this_thread;
 pub(crate) use sites::HeldFn;
-pub(crate) use stream::{Batch, Drain, InFlight};
 
 /// The declared limits. What lies beyond is folded, cut or dropped, and counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use super::capture::Capture;
+use super::drain::{Batch, dynamic_name};
 use super::local::{FRAME_OVERLAPS, ThreadShared};
 use super::lock;
 use super::sites::{ASYNC, HELD};
 use super::span_state::{FIRST_STREAMED, OVERLAPS, SpanState};
-use super::stream::{Batch, dynamic_name};
 use crate::model::{Fields, FrameCount, Nanos, Site, SpanKind, SpanRecord, SpanSeq, Thread};
 
 /// An open span, read from its state.

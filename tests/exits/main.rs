@@ -8,12 +8,6 @@
     clippy::unwrap_used,
     reason = "a test stops where it cannot go on"
 )]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test stops where it cannot go on"
-)]
 
 mod abort;
 mod child;

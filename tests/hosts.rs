@@ -1,9 +1,4 @@
 //! Unusual subscribers around the layer, and layers that come late or outlive their capture.
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "the helpers belong to tests"
-)]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

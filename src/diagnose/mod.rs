@@ -4,6 +4,7 @@
 //! earlier ones claimed. Rules that say exactly what happened run before those that only say where the time is.
 
 mod board;
+mod callers;
 mod evidence;
 mod headline;
 mod outermost;

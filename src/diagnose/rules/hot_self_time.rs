@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::diagnose::board::{Board, Found, HeldBack, Outcome, ladder};
+use crate::diagnose::callers::Caller;
 use crate::diagnose::evidence::{Evidence, Sampled};
 use crate::diagnose::rules::{Rule, Standing};
 use crate::diagnose::wording;
@@ -89,6 +90,12 @@ fn found(
     let site = row.site.name;
     let percent = wording::percent(share);
     let scope = evidence.scope.words();
+    // Which caller's time another rule has claimed is not known.
+    let caller = (own == row.stats.self_time)
+        .then(|| Caller::of(evidence, row))
+        .flatten();
+    let under = caller.as_ref().map_or(String::new(), Caller::clause);
+    let called_from = caller.as_ref().map_or(String::new(), Caller::lead);
     let on_cpu = wording::percent(cpu_share);
     let starved = evidence.starved_words();
     let bound = wording::ceiling(finding.gain.bound);
@@ -104,7 +111,7 @@ fn found(
     };
     finding.message = format!(
         "`{site}` spends {own} in its own code, on a CPU or ready for one in {on_cpu} of the samples: {percent} of \
-         {scope}.{starved}{gain}"
+         {scope}{under}.{starved}{gain}"
     );
     finding.recommendation = format!(
         "Do less in `{site}`: hoist work out of its loops, keep results that are computed again, or choose a cheaper \
@@ -126,7 +133,8 @@ fn found(
         }
         (None, _) => ".".to_owned(),
     };
-    let lead = format!("`{site}` takes {percent} of {scope} ({own} in its own code){gain}");
+    let lead =
+        format!("`{site}` takes {percent} of {scope} ({own} in its own code){called_from}{gain}");
     Found { finding, lead }
 }
 

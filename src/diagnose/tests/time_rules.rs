@@ -1,6 +1,6 @@
 use crate::diagnose::planted::{MS, Planted, own, plain, polled, sampled};
 use crate::diagnose::{Thresholds, diagnose};
-use crate::model::{Confidence, Nanos, OnCpu, Severity};
+use crate::model::{Confidence, Nanos, OnCpu, PathStats, Severity};
 
 fn hot(self_ms: u64, samples: u64, running: u64) -> Planted {
     let stats = sampled(plain(&[(self_ms * MS / 10, 10)]), samples, running);
@@ -30,6 +30,81 @@ fn a_hot_site_is_named_with_its_share_and_what_halving_it_gains() {
         planted.diagnosis().headline,
         "`tokenize` takes 60 % of the wall time (600 ms in its own code); \
          halving it makes the program 1.42x as fast."
+    );
+}
+
+/// `tokenize` spends 600 ms, this much of it below the chain and the rest as a root.
+fn hot_below(chain: &[&'static str], below_ms: u64) -> Planted {
+    let around = || own(plain(&[(600 * MS, 1)]), 0);
+    let mut planted = hot(600, 200, 200);
+    let site = planted.profile.sites[0].site.clone();
+    planted.profile.paths[0].stats.self_time = Nanos((600 - below_ms) * MS);
+    for name in chain {
+        let last = planted.profile.paths.len() - 1;
+        planted = planted.site(name, (last > 0).then_some(last), around());
+    }
+    let last = planted.profile.paths.len() - 1;
+    let stats = plain(&[(below_ms * MS, 1)]);
+    let path = PathStats::new(Some(last), 0, site, stats);
+    planted.profile.paths.push(path);
+    planted
+}
+
+#[test]
+fn a_hot_site_says_which_call_path_its_time_is_under() {
+    let planted = hot_below(&["serve", "client", "search", "excerpt"], 594);
+    assert!(
+        planted.finding("CTX001").message.contains(
+            "60 % of the wall time; 99 % of it under `serve > client > search > excerpt`. "
+        ),
+        "{}",
+        planted.finding("CTX001").message
+    );
+    assert_eq!(
+        planted.diagnosis().headline,
+        "`tokenize` takes 60 % of the wall time (600 ms in its own code), nearly all of it called from `excerpt`; \
+         halving it makes the program 1.42x as fast."
+    );
+}
+
+#[test]
+fn a_long_call_path_is_told_by_its_end() {
+    let planted = hot_below(&["main", "serve", "client", "search", "excerpt"], 600);
+    let message = planted.finding("CTX001").message;
+    assert!(
+        message.contains("; 100 % of it under `... > client > search > excerpt`. "),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_hot_site_with_several_callers_names_none() {
+    let under = |ms| {
+        let planted = hot_below(&["excerpt"], ms);
+        let message = planted.finding("CTX001").message;
+        (message, planted.diagnosis().headline)
+    };
+    let (message, headline) = under(480);
+    assert!(message.contains("; 80 % of it under `excerpt`. "));
+    assert!(headline.contains(", most of it called from `excerpt`; "));
+    let (message, headline) = under(479);
+    assert!(!message.contains("under"), "{message}");
+    assert!(!headline.contains("called from"), "{headline}");
+}
+
+#[test]
+fn a_hot_site_that_calls_itself_names_who_called_it_first() {
+    let mut planted = hot_below(&["serve"], 200);
+    let inner = planted.profile.paths[2].clone();
+    planted.profile.paths[0].stats.self_time = Nanos::ZERO;
+    for parent in [2, 3] {
+        let path = PathStats::new(Some(parent), 0, inner.site.clone(), inner.stats.clone());
+        planted.profile.paths.push(path);
+    }
+    let message = planted.finding("CTX001").message;
+    assert!(
+        message.contains("; 100 % of it under `serve`. "),
+        "{message}"
     );
 }
 

@@ -7,7 +7,7 @@ use unicode_width::UnicodeWidthStr;
 use super::json::Document;
 use super::sample::{rich, site, sync_stats};
 use super::*;
-use crate::model::{Losses, Nanos, PathStats};
+use crate::model::{Losses, Nanos, PathStats, ThreadStats};
 
 fn golden(name: &str, actual: &str) {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -283,6 +283,83 @@ fn long_lists_are_bounded_and_say_what_is_left_out() {
     assert!(text.contains("and 9,988 more sites ("));
     assert!(text.contains("and 490 more threads ("));
     assert!(text.contains("smaller paths ("));
+}
+
+/// The line on CPU time in no row, of a process that used `cpu_ms` and a second of the main thread.
+fn cpu_elsewhere(cpu_ms: u64, change: impl FnOnce(&mut Profile)) -> Option<String> {
+    let mut profile = Profile::default();
+    profile.process.cpu = Some(Nanos(cpu_ms * 1_000_000));
+    profile.threads.push(ThreadStats {
+        name: "main".to_owned(),
+        threads: 1,
+        observed: Nanos(2_000_000_000),
+        busy: Nanos(900_000_000),
+        cpu: Some(Nanos(1_000_000_000)),
+        ..ThreadStats::default()
+    });
+    change(&mut profile);
+    let options = TextOptions::default().width(250);
+    let text = report_text(&profile, &Diagnosis::default(), &options);
+    let mut lines = text.lines();
+    lines
+        .find(|line| line.contains("without spans (a pool"))
+        .map(str::to_owned)
+}
+
+#[test]
+fn cpu_time_of_threads_without_spans_is_said_to_be_in_no_row() {
+    assert_eq!(
+        cpu_elsewhere(8_050, |_| ()).as_deref(),
+        Some(
+            "At least 7.00 s of CPU were used by threads without spans (a pool, a runtime, the allocator) or before a \
+             thread's first span: no row above counts them."
+        )
+    );
+    assert_eq!(cpu_elsewhere(1_000, |_| ()), None);
+    assert!(cpu_elsewhere(1_200, |_| ()).is_some());
+    assert_eq!(cpu_elsewhere(1_166, |_| ()), None, "a tenth or less");
+    assert_eq!(
+        cpu_elsewhere(8_050, |profile| profile.process.cpu = None),
+        None,
+        "nobody knows"
+    );
+    assert_eq!(
+        cpu_elsewhere(100, |profile| {
+            profile.threads[0].cpu = Some(Nanos::ZERO);
+            profile.threads[0].observed = Nanos(50_000_000);
+        }),
+        None,
+        "50 ms are no more than what looks at a thread miss"
+    );
+}
+
+#[test]
+fn cpu_time_that_a_row_may_have_is_not_said_to_be_elsewhere() {
+    let unknown = |profile: &mut Profile| profile.threads[0].cpu = None;
+    assert_eq!(
+        cpu_elsewhere(2_000, unknown),
+        None,
+        "busy for 0.9 s, but it may have computed between spans"
+    );
+    let line = cpu_elsewhere(5_000, unknown).unwrap();
+    assert!(line.starts_with("At least 3.00 s of CPU "), "{line}");
+
+    let ended = |profile: &mut Profile| profile.threads[0].ended = true;
+    assert_eq!(
+        cpu_elsewhere(1_300, ended),
+        None,
+        "the last reading of a thread that has ended is old"
+    );
+    let line = cpu_elsewhere(5_000, ended).unwrap();
+    assert!(line.starts_with("At least 3.70 s of CPU "), "{line}");
+
+    assert_eq!(
+        cpu_elsewhere(3_000, |profile| {
+            profile.overhead.background_cpu = Some(Nanos(1_900_000_000));
+        }),
+        None,
+        "the layer's own threads are in the cost"
+    );
 }
 
 #[test]

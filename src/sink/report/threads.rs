@@ -5,14 +5,31 @@ use super::page::{Line, Page, Role};
 use super::sparkline::sparkline;
 use super::table::Table;
 use super::visible::{columns, visible};
-use crate::model::{Profile, ThreadStats};
+use crate::model::{Nanos, Profile, ThreadStats};
 
 /// Rows of the table.
 const TOP: usize = 12;
 
+/// CPU time that no row has is worth a line from this length and this part of the process's CPU time on.
+const LEAST_ELSEWHERE: Nanos = Nanos(50_000_000);
+const LEAST_ELSEWHERE_PART: f64 = 0.1;
+
+/// A live thread's CPU time counts from the sampler's first look at it, which comes this much later at most.
+const UNSEEN: Nanos = Nanos(50_000_000);
+
+/// Of an ended thread this part of its time may be missing as well, since its last reading.
+const UNREAD_PART: u64 = 8;
+
 pub(super) fn print(profile: &Profile, page: &mut Page) {
     if !profile.threads.is_empty() {
         threads(&profile.threads, page);
+        if let Some(elsewhere) = cpu_elsewhere(profile) {
+            let text = format!(
+                "At least {elsewhere} of CPU were used by threads without spans (a pool, a runtime, the allocator) or \
+                 before a thread's first span: no row above counts them."
+            );
+            page.paragraph(Role::Plain, "", 0, &text);
+        }
     }
     if profile.throughput.per_window.iter().any(|&calls| calls > 0) {
         throughput(profile, page);
@@ -60,10 +77,35 @@ fn threads(rows: &[ThreadStats], page: &mut Page) {
     let hidden = &rows[shown.len()..];
     if !hidden.is_empty() {
         let number: u64 = hidden.iter().map(|row| u64::from(row.threads)).sum();
-        let busy: crate::model::Nanos = hidden.iter().map(|row| row.busy).sum();
+        let busy: Nanos = hidden.iter().map(|row| row.busy).sum();
         let text = format!("and {} (busy {busy})", counted(number, "more thread"));
         page.push(Line::new().text(text));
     }
+}
+
+/// Returns the CPU time that the process used clearly beyond what the threads with spans and the layer's own can have.
+fn cpu_elsewhere(profile: &Profile) -> Option<Nanos> {
+    let used = profile.process.cpu?;
+    let known: Nanos = profile.threads.iter().map(most_cpu).sum();
+    let own = profile.overhead.background_cpu.unwrap_or_default();
+    let elsewhere = used.saturating_sub(known.saturating_add(own));
+    (elsewhere > LEAST_ELSEWHERE && elsewhere.share_of(used) > LEAST_ELSEWHERE_PART)
+        .then_some(elsewhere)
+}
+
+/// Returns the most CPU time that the threads of a row can have used while observed.
+fn most_cpu(row: &ThreadStats) -> Nanos {
+    let Some(cpu) = row.cpu else {
+        // Outside of spans threads compute as well, so the busy time is no bound.
+        return row.observed;
+    };
+    let unread = if row.ended {
+        row.observed.0 / UNREAD_PART
+    } else {
+        0
+    };
+    let most = cpu.saturating_add(UNSEEN).saturating_add(Nanos(unread));
+    most.min(row.observed.max(cpu))
 }
 
 fn throughput(profile: &Profile, page: &mut Page) {

@@ -26,7 +26,10 @@ pub(crate) struct Caller {
 
 impl Caller {
     /// Returns it; `None` if there are several that matter, or if the time is in roots.
-    pub(crate) fn of(evidence: &Evidence<'_>, row: &SiteStats) -> Option<Caller> {
+    ///
+    /// `claimed` is self time that another rule explains. Nobody knows which callers it came from, so all of it is taken
+    /// off this one: the share of the rest is never too large.
+    pub(crate) fn of(evidence: &Evidence<'_>, row: &SiteStats, claimed: Nanos) -> Option<Caller> {
         let id = row.site.id;
         let mut by_caller: BTreeMap<Option<usize>, Nanos> = BTreeMap::new();
         for (index, path) in evidence.profile.paths.iter().enumerate() {
@@ -41,7 +44,8 @@ impl Caller {
         }
         let (caller, time) = by_caller.into_iter().max_by_key(|&(_, time)| time)?;
         let caller = caller.filter(|&at| evidence.path(at).site.id != SiteId::OTHER)?;
-        let share = time.share_of(row.stats.self_time).min(1.0);
+        let own = row.stats.self_time.saturating_sub(claimed);
+        let share = time.saturating_sub(claimed).share_of(own).min(1.0);
         (share >= MOST).then(|| Caller {
             chain: evidence.profile.names(caller),
             share,
@@ -68,5 +72,39 @@ impl Caller {
         };
         let name = self.chain.last().copied().unwrap_or_default();
         format!(", {part} of it called from `{name}`")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::diagnose::Thresholds;
+    use crate::diagnose::planted::{MS, Planted, own, plain};
+    use crate::model::PathStats;
+
+    use super::*;
+
+    #[test]
+    fn claimed_time_is_taken_off_the_caller() {
+        let mut planted = Planted::run(1_000)
+            .site("search", None, own(plain(&[(600 * MS, 1)]), 0))
+            .site("tokenise", None, plain(&[(600 * MS, 1)]));
+        planted.profile.paths[1].stats.self_time = Nanos(60 * MS);
+        let below = plain(&[(540 * MS, 1)]);
+        let site = planted.profile.sites[1].site.clone();
+        let path = PathStats::new(Some(0), 1, site, below);
+        planted.profile.paths.push(path);
+
+        let thresholds = Thresholds::default();
+        let evidence = Evidence::new(&planted.profile, &thresholds);
+        let row = &planted.profile.sites[1];
+        let clause =
+            |claimed| Caller::of(&evidence, row, Nanos(claimed * MS)).map(|caller| caller.clause());
+        assert_eq!(clause(0).as_deref(), Some("; 90 % of it under `search`"));
+        assert_eq!(clause(200).as_deref(), Some("; 85 % of it under `search`"));
+        assert_eq!(
+            clause(310),
+            None,
+            "of 290 ms the root may have had 60, more than a fifth"
+        );
     }
 }

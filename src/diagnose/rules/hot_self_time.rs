@@ -90,10 +90,8 @@ fn found(
     let site = row.site.name;
     let percent = wording::percent(share);
     let scope = evidence.scope.words();
-    // Which caller's time another rule has claimed is not known.
-    let caller = (own == row.stats.self_time)
-        .then(|| Caller::of(evidence, row))
-        .flatten();
+    let claimed = row.stats.self_time.saturating_sub(own);
+    let caller = Caller::of(evidence, row, claimed);
     let under = caller.as_ref().map_or(String::new(), Caller::clause);
     let called_from = caller.as_ref().map_or(String::new(), Caller::lead);
     let on_cpu = wording::percent(cpu_share);

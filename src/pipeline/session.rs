@@ -364,6 +364,7 @@ fn half_way(until: Instant) -> Option<Instant> {
     let now = Instant::now();
     Some(now + until.saturating_duration_since(now) / 2)
 }
+
 /// The reports have this part of the time that is left when the other sinks are finished.
 const REPORT_SHARE: u32 = 4;
 

@@ -51,7 +51,7 @@ fn enter_elsewhere(
     let Some(metadata) = metadata() else { return };
     capture.counters.unknown_spans.fetch_add(1, Relaxed);
     let (site, flags) = work.site(capture, metadata);
-    let state = SpanState::free();
+    let state = SpanState::unused();
     state.open(Birth {
         id,
         seq: work.next_seq(),

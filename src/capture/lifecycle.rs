@@ -94,7 +94,7 @@ pub(super) fn open(
         declared_path,
     };
     let state = shared.own_state(id);
-    let taken = state.id.load(Relaxed);
+    let taken = state.taken_by();
     if taken == 0 {
         state.open(birth);
     } else if taken == id {
@@ -229,7 +229,7 @@ pub(super) fn close(capture: &Capture, local: &mut Local, id: u64) {
     let state = shared.own_state(id);
     if state.id.load(Relaxed) == id {
         settle(capture, shared, work, state);
-        state.id.store(0, Relaxed);
+        state.free();
     } else {
         close_elsewhere(capture, shared, work, id);
     }
@@ -241,7 +241,7 @@ fn close_elsewhere(capture: &Capture, shared: &Arc<ThreadShared>, work: &mut Wor
         return;
     };
     settle(capture, shared, work, found.state());
-    found.state().id.store(0, Relaxed);
+    found.state().free();
     if let Found::Spilled(_) = found {
         capture.spilled.remove(id);
     }

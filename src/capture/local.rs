@@ -149,7 +149,7 @@ impl ThreadShared {
             nodes: Mutex::default(),
             ring,
             frames: std::array::from_fn(|_| Frame::default()),
-            own: [const { SpanState::free() }; OWN],
+            own: [const { SpanState::unused() }; OWN],
         }
     }
 

@@ -5,7 +5,10 @@
 //! to a table behind locks.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicU32, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
 use std::sync::{Arc, Mutex};
 
 use super::{lock, sites};
@@ -78,7 +81,7 @@ pub(super) struct Birth {
 }
 
 impl SpanState {
-    pub(super) const fn free() -> SpanState {
+    pub(super) const fn unused() -> SpanState {
         SpanState {
             id: AtomicU64::new(0),
             seq: AtomicU64::new(0),
@@ -95,6 +98,19 @@ impl SpanState {
             busy: AtomicU64::new(0),
             extra: Mutex::new(Vec::new()),
         }
+    }
+
+    /// Gives the place up, perhaps on another thread than the one whose place it is.
+    #[inline]
+    pub(super) fn free(&self) {
+        // Pairs with the acquire in `taken_by`: nothing that was done to the old span may reach the next one.
+        self.id.store(0, Release);
+    }
+
+    /// Returns the id of the span that has the place, 0 if it is free.
+    #[inline]
+    pub(super) fn taken_by(&self) -> u64 {
+        self.id.load(Acquire)
     }
 
     /// Takes a span in.
@@ -291,7 +307,7 @@ impl Spilled {
         if shard.len() >= self.limit_per_shard && !shard.contains_key(&birth.id) {
             return None;
         }
-        let state = Arc::new(SpanState::free());
+        let state = Arc::new(SpanState::unused());
         state.open(birth);
         shard.insert(birth.id, Arc::clone(&state));
         Some(state)

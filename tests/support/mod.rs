@@ -15,7 +15,9 @@ use std::time::Duration;
 
 use tracing::Dispatch;
 use tracing_cortex::{CortexBuilder, CortexGuard, CortexLayer, ManualClock, Profile, Stats};
+use tracing_subscriber::layer::Identity;
 use tracing_subscriber::prelude::*;
+use tracing_subscriber::{Layer, Registry};
 
 pub use invariants::check;
 pub use recording::{Recorded, Recording, Records};
@@ -31,6 +33,15 @@ pub struct Rig {
 impl Rig {
     /// Builds a capture; with a sink that keeps every record, or with statistics only.
     pub fn new(streaming: bool, configure: impl FnOnce(CortexBuilder) -> CortexBuilder) -> Rig {
+        Rig::beside(Identity::new(), streaming, configure)
+    }
+
+    /// Builds a capture on a subscriber that has another layer too.
+    pub fn beside(
+        other: impl Layer<Registry> + Send + Sync,
+        streaming: bool,
+        configure: impl FnOnce(CortexBuilder) -> CortexBuilder,
+    ) -> Rig {
         let clock = ManualClock::new();
         let mut builder = CortexLayer::builder().no_resources().manual_clock(&clock);
         let records = streaming.then(Records::default);
@@ -40,7 +51,7 @@ impl Rig {
         let (layer, guard) = configure(builder).build().unwrap();
         Rig {
             clock,
-            dispatch: Dispatch::new(tracing_subscriber::registry().with(layer)),
+            dispatch: Dispatch::new(tracing_subscriber::registry().with(other).with(layer)),
             guard,
             records,
         }

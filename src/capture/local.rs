@@ -325,6 +325,7 @@ pub(super) fn with<R>(capture: &Capture, work: impl FnOnce(&mut Local) -> R) -> 
 }
 
 /// Has this thread's next callback ask anew whether there is anything to record.
+#[cfg(any(unix, test))]
 pub(super) fn ask_again() {
     LOCALS.with(|locals| {
         if let Ok(mut locals) = locals.try_borrow_mut() {

@@ -84,34 +84,43 @@ pub(super) fn open(
         Declared::Contextual | Declared::Root => (0, PathId::ROOT),
         Declared::Parent(parent) => place_of(capture, shared, work, parent),
     };
-    let birth = Birth {
+    let seq = work.next_seq();
+    let opened = (flags & PLAIN == 0).then(|| capture.clock.tick());
+    // Put together where it is used, because the rare uses would have it on the stack in every case.
+    let birth = || Birth {
         id,
-        seq: work.next_seq(),
+        seq,
         site,
         flags,
-        opened: (flags & PLAIN == 0).then(|| capture.clock.tick()),
+        opened,
         declared_parent,
         declared_path,
     };
     let state = shared.own_state(id);
     let taken = state.taken_by();
     if taken == 0 {
-        state.open(birth);
-    } else if taken == id {
-        open_again(state, birth);
-    } else if capture.spilled.insert(birth).is_none() {
-        capture.counters.untracked_spans.fetch_add(1, Relaxed);
+        state.open(birth());
+    } else if !open_rare(capture, state, taken == id, birth()) {
         return false;
     }
     flags & KEEP_FIELDS != 0
 }
 
-/// Takes a span in where one with the same id was never closed, as when that happened on a thread that was shutting down.
+/// Takes a span in whose place is taken; returns whether there was another one.
 #[cold]
-fn open_again(state: &SpanState, birth: Birth) {
-    lock(&state.extra).clear();
-    state.clear_elsewhere();
-    state.open(birth);
+fn open_rare(capture: &Capture, state: &SpanState, same_id: bool, birth: Birth) -> bool {
+    if same_id {
+        // That span was never closed, as when this happened on a thread that was shutting down.
+        lock(&state.extra).clear();
+        state.clear_elsewhere();
+        state.open(birth);
+        return true;
+    }
+    let tracked = capture.spilled.insert(birth).is_some();
+    if !tracked {
+        capture.counters.untracked_spans.fetch_add(1, Relaxed);
+    }
+    tracked
 }
 
 /// Returns the sequence number and the path of a span that is not necessarily entered.

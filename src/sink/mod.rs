@@ -43,10 +43,11 @@ use crate::model::{Diagnosis, EventRecord, Profile, Sample, SpanRecord};
 /// # Ok::<(), tracing_cortex::BuildError>(())
 /// ```
 ///
-/// All methods are called from the thread `cortex-collect`, one at a time. Spans that a sink itself creates there are
-/// not captured. A sink that fails is named in [`Losses::failures`](crate::Losses::failures) and by `finish()`; the
-/// other sinks go on. After its first error in a streaming method a sink gets no more records but is still told to
-/// finish.
+/// While the program runs, the methods are called from the thread `cortex-collect`; [`Sink::finish`] has a thread of its
+/// own, so that a sink that hangs does not delay the others. One call ends before the next begins. Spans that a sink
+/// itself creates there are not captured. A sink that fails is named in [`Losses::failures`](crate::Losses::failures) and
+/// by `finish()`; the other sinks go on. After its first error in a streaming method a sink gets no more records but is
+/// still told to finish.
 pub trait Sink: Send + 'static {
     /// Returns a short, stable name for error messages.
     fn name(&self) -> &str;

@@ -97,6 +97,7 @@ pub use diagnose::{Thresholds, diagnose};
 pub use model::{Bucket, Distribution, Quantiles};
 pub use model::{Confidence, Diagnosis, Finding, Gain, Severity};
 pub use model::{EventRecord, FOLLOWS_FROM, FieldIter, Fields, Level, SpanKind, SpanRecord, Value};
+pub use model::{Example, Export, Ids, Link, Operation, OperationEvent, SpanId, TraceId};
 pub use model::{Failure, Losses, Overhead};
 pub use model::{Nanos, Site, SiteId, SpanSeq, Thread, WallAnchor};
 pub use model::{OnCpu, PathStats, Process, Profile, SiteStats, Split, Stats};
@@ -105,6 +106,8 @@ pub use model::{ThreadStats, Throughput};
 pub use pipeline::{BuildError, CortexBuilder, InitError, TextReport, init};
 pub use pipeline::{CortexGuard, FinishError, FlushError, SinkFailure, SinkFailureKind, Summary};
 pub use resources::{Readings, ResourceSource};
+#[cfg(feature = "otlp")]
+pub use sink::otlp;
 pub use sink::{JsonSink, Sink, SinkError, TextOptions, TextSink, Wants, report_json, report_text};
 
 #[cfg(doctest)]

@@ -19,7 +19,7 @@ use threads::Threads;
 use windows::Windows;
 
 use crate::model::{CaptureSnapshot, PathId, ThreadSightings, ThreadSnapshot, TickScale};
-use crate::model::{Failure, Nanos, Overhead, Process, Profile, Series, Split, WallAnchor};
+use crate::model::{Export, Failure, Nanos, Overhead, Process, Profile, Series, Split, WallAnchor};
 
 /// Keeps what outlives its thread, and builds profiles.
 #[derive(Debug, Default)]
@@ -38,6 +38,7 @@ pub(crate) struct Context {
     pub(crate) sightings: ThreadSightings,
     pub(crate) resources: Vec<Series>,
     pub(crate) failures: Vec<Failure>,
+    pub(crate) exports: Vec<Export>,
     /// The layer's cost of a span and of one more activation, in nanoseconds.
     pub(crate) span_ns: f64,
     pub(crate) activation_ns: f64,
@@ -156,6 +157,7 @@ impl Aggregator {
             resources: context.resources,
             throughput,
             losses,
+            exports: context.exports,
         }
     }
 }

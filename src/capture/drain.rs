@@ -212,6 +212,7 @@ impl<'a> Decoder<'a> {
             end: self.scale.at(end),
             fields,
             unfinished: false,
+            ids: None,
             overlapping: flags & OVERLAPPING != 0,
         })
     }

@@ -82,6 +82,7 @@ impl Capture {
                 end: now.max(start),
                 fields: Fields::empty(),
                 unfinished: true,
+                ids: None,
                 overlapping: frame.node_and_flags().1 & FRAME_OVERLAPS != 0,
             });
             parent = Some(span);
@@ -180,6 +181,7 @@ impl Open<'_> {
             end,
             fields,
             unfinished: false,
+            ids: None,
             overlapping: false,
         }
     }

@@ -1,6 +1,6 @@
 //! Field values of spans and events, typed and bounded, in the compact form in which they travel.
 
-use super::Site;
+use super::{Site, SpanId, TraceId};
 
 /// A field's value with the type that the program gave it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -66,6 +66,27 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// Iterates over the spans that this one is linked to, by [`FOLLOWS_FROM`] or by a context of another process; empty
+    /// unless a sink [wants ids](crate::Wants::ids).
+    pub fn links(&self) -> impl Iterator<Item = Link> + 'a {
+        self.iter_all().filter_map(|entry| match entry {
+            Entry::Link(link) => Some(link),
+            _ => None,
+        })
+    }
+
+    /// Returns the `tracestate` that came with the trace from another process.
+    pub fn trace_state(&self) -> Option<&'a str> {
+        self.iter_all().find_map(|entry| match entry {
+            Entry::TraceState(state) => Some(state),
+            _ => None,
+        })
+    }
+
+    fn iter_all(&self) -> Entries<'a> {
+        Entries(self.iter())
+    }
+
     /// Returns the last value recorded under `name`.
     pub fn get(&self, name: &str) -> Option<Value<'a>> {
         self.iter()
@@ -100,11 +121,54 @@ const U128: u8 = 5;
 const STR: u8 = 6;
 const STR_CUT: u8 = 7;
 
+/// 16 bytes of trace id, 8 of span id, in place of a value.
+const LINK: u8 = 8;
+/// A string in place of a value: `tracestate`.
+const TRACE_STATE: u8 = 9;
+
 /// The name under which the spans that this one follows from appear.
 pub const FOLLOWS_FROM: &str = "follows_from";
 
 /// The field index that stands for [`FOLLOWS_FROM`].
 pub(crate) const FOLLOWS_FROM_INDEX: u8 = u8::MAX;
+
+/// A span that another one is linked to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Link {
+    /// The trace of the linked span.
+    pub trace: TraceId,
+    /// The linked span.
+    pub span: SpanId,
+}
+
+impl Link {
+    /// Describes a link.
+    pub fn new(trace: TraceId, span: SpanId) -> Link {
+        Link { trace, span }
+    }
+}
+
+/// What stands between the bytes: a field, or something that is none.
+enum Entry<'a> {
+    Field(&'static str, Value<'a>),
+    Link(Link),
+    TraceState(&'a str),
+}
+
+struct Entries<'a>(FieldIter<'a>);
+
+impl<'a> Iterator for Entries<'a> {
+    type Item = Entry<'a>;
+
+    fn next(&mut self) -> Option<Entry<'a>> {
+        let entry = self.0.entry();
+        if entry.is_none() {
+            self.0.bytes = &[];
+        }
+        entry
+    }
+}
 
 impl<'a> FieldIter<'a> {
     fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
@@ -113,8 +177,32 @@ impl<'a> FieldIter<'a> {
         Some(*head)
     }
 
+    fn text(&mut self) -> Option<&'a str> {
+        let length = usize::from(u16::from_le_bytes(self.take()?));
+        let (text, rest) = self.bytes.split_at_checked(length)?;
+        self.bytes = rest;
+        std::str::from_utf8(text).ok()
+    }
+
     fn decode(&mut self) -> Option<(&'static str, Value<'a>)> {
+        loop {
+            if let Entry::Field(name, value) = self.entry()? {
+                return Some((name, value));
+            }
+        }
+    }
+
+    fn entry(&mut self) -> Option<Entry<'a>> {
         let [tag, index] = self.take()?;
+        match tag {
+            LINK => {
+                let trace = TraceId(u128::from_le_bytes(self.take()?));
+                let span = SpanId(u64::from_le_bytes(self.take()?));
+                return Some(Entry::Link(Link { trace, span }));
+            }
+            TRACE_STATE => return Some(Entry::TraceState(self.text()?)),
+            _ => {}
+        }
         let name = if index == FOLLOWS_FROM_INDEX {
             FOLLOWS_FROM
         } else {
@@ -127,18 +215,13 @@ impl<'a> FieldIter<'a> {
             F64 => Value::F64(f64::from_le_bytes(self.take()?)),
             I128 => Value::I128(i128::from_le_bytes(self.take()?)),
             U128 => Value::U128(u128::from_le_bytes(self.take()?)),
-            STR | STR_CUT => {
-                let length = usize::from(u16::from_le_bytes(self.take()?));
-                let (text, rest) = self.bytes.split_at_checked(length)?;
-                self.bytes = rest;
-                Value::Str {
-                    text: std::str::from_utf8(text).ok()?,
-                    cut: tag == STR_CUT,
-                }
-            }
+            STR | STR_CUT => Value::Str {
+                text: self.text()?,
+                cut: tag == STR_CUT,
+            },
             _ => return None,
         };
-        Some((name, value))
+        Some(Entry::Field(name, value))
     }
 }
 
@@ -198,6 +281,23 @@ impl<'b> FieldWriter<'b> {
             Value::U128(value) => self.put(U128, index, &value.to_le_bytes()),
             Value::Str { text, cut } => self.put_str(index, text, cut),
         }
+    }
+
+    /// Appends a link to a span.
+    pub(crate) fn write_link(&mut self, link: Link) {
+        self.bytes.extend_from_slice(&[LINK, 0]);
+        self.bytes.extend_from_slice(&link.trace.0.to_le_bytes());
+        self.bytes.extend_from_slice(&link.span.0.to_le_bytes());
+    }
+
+    /// Appends a `tracestate`, which must not be longer than 65,535 bytes.
+    pub(crate) fn write_trace_state(&mut self, state: &str) {
+        let Ok(length) = u16::try_from(state.len()) else {
+            return;
+        };
+        self.bytes.extend_from_slice(&[TRACE_STATE, 0]);
+        self.bytes.extend_from_slice(&length.to_le_bytes());
+        self.bytes.extend_from_slice(state.as_bytes());
     }
 
     /// Appends what `value` prints with `Debug`, without building a `String`.

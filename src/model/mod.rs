@@ -3,27 +3,33 @@
 //! | value | filled in by | read by |
 //! |---|---|---|
 //! | [`SpanRecord`], [`EventRecord`] | `capture`, through `pipeline` | sinks, while the program runs |
+//! | [`Operation`] | `join` | sinks, while the program runs |
 //! | [`Sample`], [`Series`] | `resources` | sinks, `diagnose` |
 //! | [`ThreadSnapshot`] | `capture` | `aggregate` |
 //! | [`Profile`] | `aggregate` | `diagnose`, sinks |
 //! | [`Diagnosis`], [`Finding`] | `diagnose` | sinks |
 
 mod distribution;
+mod export;
 mod fields;
 mod finding;
 mod losses;
+mod operation;
 mod profile;
 mod record;
 mod resource;
 mod site;
 mod snapshot;
 mod time;
+mod trace;
 
 pub use distribution::{Bucket, Distribution, Quantiles};
-pub use fields::{FOLLOWS_FROM, FieldIter, Fields, Value};
+pub use export::{Example, Export};
+pub use fields::{FOLLOWS_FROM, FieldIter, Fields, Link, Value};
 pub(crate) use fields::{FOLLOWS_FROM_INDEX, FieldWriter};
 pub use finding::{Confidence, Diagnosis, Finding, Gain, Severity};
 pub use losses::{Failure, Losses, Overhead};
+pub use operation::{Operation, OperationEvent};
 pub use profile::{
     OnCpu, PathStats, Process, Profile, SiteStats, Split, Stats, ThreadStats, Throughput,
 };
@@ -36,3 +42,5 @@ pub(crate) use snapshot::{
 };
 pub(crate) use time::TickScale;
 pub use time::{Nanos, WallAnchor};
+pub(crate) use trace::IdKeys;
+pub use trace::{Ids, SpanId, TraceId};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
-use super::{Distribution, Losses, Nanos, Overhead, Series, Site, WallAnchor};
+use super::{Distribution, Example, Export, Losses, Nanos, Overhead, Series, Site, WallAnchor};
 
 /// What the capture knows so far, or in the end. Serialises as the body of the JSON report.
 ///
@@ -52,6 +52,8 @@ pub struct Profile {
     pub throughput: Throughput,
     /// What was not measured, by reason.
     pub losses: Losses,
+    /// What became of the spans that were to be sent elsewhere, by sink.
+    pub exports: Vec<Export>,
     /// What the layer itself cost.
     pub overhead: Overhead,
 }
@@ -207,6 +209,8 @@ pub struct SiteStats {
     pub per_second: f64,
     /// Operations in each window of [`Throughput::window`], the oldest first.
     pub per_window: Vec<u64>,
+    /// The slowest operations, the slowest first, where an output asked for ids; at most 3.
+    pub examples: Vec<Example>,
 }
 
 impl SiteStats {
@@ -221,6 +225,7 @@ impl SiteStats {
             open_root_activations: 0,
             per_second: 0.0,
             per_window: Vec::new(),
+            examples: Vec::new(),
         }
     }
 }

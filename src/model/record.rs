@@ -1,7 +1,7 @@
 //! What streams to the sinks while the program runs.
 
 use super::fields::Fields;
-use super::{Nanos, Site, SpanSeq, Thread};
+use super::{Ids, Nanos, Site, SpanSeq, Thread};
 
 /// One bar of a timeline: an activation of a span on one thread, or the life of an async span.
 ///
@@ -31,6 +31,8 @@ pub struct SpanRecord<'a> {
     pub fields: Fields<'a>,
     /// The span was still open when the capture ended; `end` is that time.
     pub unfinished: bool,
+    /// The ids of the operation that this is, or is a part of; `None` unless a sink [wants](crate::Wants::ids) them.
+    pub ids: Option<Ids>,
     /// Overlaps its neighbours on the thread without nesting in them (guards dropped out of order).
     pub overlapping: bool,
 }

@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 use super::guard::{SinkFailure, SinkFailureKind};
 use super::lock;
 use crate::capture::{Batch, suppress_on_this_thread};
-use crate::model::Sample;
-use crate::model::{Diagnosis, Profile};
+use crate::model::{Diagnosis, Export, Operation, Profile, Sample};
 use crate::sink::{Sink, SinkError, Wants};
 
 /// When a sink is finished.
@@ -29,6 +28,7 @@ pub(super) struct Outlet {
     /// The first error; streaming ends with it. Apart from the state, so that whoever asks for it never stands in the
     /// way of a batch.
     failure: Mutex<Option<SinkFailureKind>>,
+    export: Mutex<Option<Export>>,
 }
 
 /// Locked only by who calls the sink.
@@ -50,6 +50,7 @@ impl Outlet {
                 finished: false,
             }),
             failure: Mutex::default(),
+            export: Mutex::default(),
         }
     }
 
@@ -90,6 +91,12 @@ impl Outlet {
         }
     }
 
+    pub(super) fn operations(&self, operations: &[Operation<'_>]) {
+        if self.wants.operations && !operations.is_empty() {
+            self.stream(|sink| sink.operations(operations));
+        }
+    }
+
     pub(super) fn samples(&self, samples: &[Sample<'_>]) {
         if self.wants.samples && !samples.is_empty() {
             self.stream(|sink| sink.samples(samples));
@@ -98,6 +105,17 @@ impl Outlet {
 
     pub(super) fn flush(&self) {
         self.stream(Sink::flush);
+    }
+
+    /// Returns what became of what the sink sends elsewhere, as of its last call if it is in one now.
+    pub(super) fn export(&self) -> Option<Export> {
+        let mut last = lock(&self.export);
+        if let Some(state) = self.try_state()
+            && let Ok(export) = catch_unwind(AssertUnwindSafe(|| state.sink.export()))
+        {
+            *last = export;
+        }
+        last.clone()
     }
 
     /// Whether the sink wants the live profile now.

@@ -14,7 +14,7 @@ use crate::capture::process::is_forked_child;
 use crate::capture::suppress_on_this_thread;
 use crate::capture::{Batch, Capture, Cost, Drain, InFlight};
 use crate::diagnose::{Thresholds, diagnose};
-use crate::model::{Failure, Process, Profile};
+use crate::model::{Export, Failure, Process, Profile};
 use crate::resources::{Observed, Sampler};
 
 /// One capture: its threads, its sinks, its end.
@@ -171,6 +171,13 @@ impl Session {
         }
     }
 
+    fn exports(&self) -> Vec<Export> {
+        self.outlets
+            .iter()
+            .filter_map(|outlet| outlet.export())
+            .collect()
+    }
+
     fn failures(&self) -> Vec<SinkFailure> {
         self.outlets
             .iter()
@@ -208,6 +215,7 @@ impl Session {
             sightings: observed.sightings,
             resources: observed.series,
             failures: observed.failures.into_iter().chain(failed).collect(),
+            exports: self.exports(),
             span_ns: self.cost.span_ns,
             activation_ns: self.cost.activation_ns,
         };

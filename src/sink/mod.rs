@@ -1,6 +1,8 @@
 //! Where the results go. A sink computes no statistic, so all outputs agree.
 
 mod chrome;
+#[cfg(feature = "otlp")]
+pub mod otlp;
 mod report;
 
 use std::error::Error;
@@ -12,7 +14,7 @@ use std::time::Duration;
 pub(crate) use self::chrome::ChromeSink;
 pub use report::{JsonSink, TextOptions, TextSink, report_json, report_text};
 
-use crate::model::{Diagnosis, EventRecord, Profile, Sample, SpanRecord};
+use crate::model::{Diagnosis, EventRecord, Export, Operation, Profile, Sample, SpanRecord};
 
 /// A destination for what was measured: a file format, a backend, your own program.
 ///
@@ -72,6 +74,14 @@ pub trait Sink: Send + 'static {
         Ok(())
     }
 
+    /// Receives finished operations, each exactly once and with its events: what a tracing backend calls a span.
+    ///
+    /// An operation arrives up to two seconds after its end, because what other threads say about it is waited for.
+    fn operations(&mut self, batch: &[Operation<'_>]) -> Result<(), SinkError> {
+        let _ = batch;
+        Ok(())
+    }
+
     /// Receives resource readings by rising time.
     fn samples(&mut self, batch: &[Sample<'_>]) -> Result<(), SinkError> {
         let _ = batch;
@@ -92,6 +102,13 @@ pub trait Sink: Send + 'static {
     fn tick(&mut self, profile: &Profile) -> Result<(), SinkError> {
         let _ = profile;
         Ok(())
+    }
+
+    /// Returns what became of the spans that this sink was to send elsewhere; `None`, the default, if it sends none.
+    ///
+    /// Asked for each profile, and once more after `finish`, before the reports are written.
+    fn export(&self) -> Option<Export> {
+        None
     }
 
     /// Delivers the result. Called exactly once, after the last batch.
@@ -117,15 +134,21 @@ pub struct Wants {
     pub fields: bool,
     /// Calls of [`Sink::samples`].
     pub samples: bool,
+    /// Calls of [`Sink::operations`]; includes `ids`.
+    pub operations: bool,
+    /// Trace and span ids on records, and contexts that travel to other processes.
+    pub ids: bool,
 }
 
 impl Wants {
-    /// Everything that streams, and the profile.
+    /// Everything that streams as it is recorded, and the profile; no operations and no ids, which cost more.
     pub const ALL: Wants = Wants {
         spans: true,
         events: true,
         fields: true,
         samples: true,
+        operations: false,
+        ids: false,
     };
 
     /// Only the profile in the end.
@@ -134,6 +157,8 @@ impl Wants {
         events: false,
         fields: false,
         samples: false,
+        operations: false,
+        ids: false,
     };
 
     /// Returns what at least one of the two wants.
@@ -143,6 +168,8 @@ impl Wants {
             events: self.events || other.events,
             fields: self.fields || other.fields,
             samples: self.samples || other.samples,
+            operations: self.operations || other.operations,
+            ids: self.ids || other.ids || self.operations || other.operations,
         }
     }
 }

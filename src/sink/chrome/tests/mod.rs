@@ -78,6 +78,7 @@ fn span<'a>(
         end: Nanos(end),
         fields: Fields::empty(),
         unfinished: false,
+        ids: None,
         overlapping: false,
     }
 }

@@ -1,0 +1,1 @@
+//! The thread `cortex-export` and the queue before it.

@@ -1,0 +1,1 @@
+//! The profile as OTLP metrics.

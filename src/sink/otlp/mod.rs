@@ -1,0 +1,16 @@
+//! OTLP: finished operations and metrics to a collector, Jaeger, Tempo or any other receiver.
+//!
+//! ```text
+//!  cortex-collect                                      cortex-export
+//!  operations ─▶ sampling ─▶ encode ─▶ queue (bytes) ──▶ transport: gRPC, HTTP ──▶ receiver
+//!  tick(Profile) ─▶ metrics ─────────────▶                  └─ what cannot be sent ─▶ spill file
+//! ```
+
+mod encode;
+mod exporter;
+mod metrics;
+mod sampling;
+mod settings;
+mod transport;
+
+pub use settings::Otlp;

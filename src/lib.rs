@@ -103,6 +103,7 @@ pub use model::{Nanos, Site, SiteId, SpanSeq, Thread, WallAnchor};
 pub use model::{OnCpu, PathStats, Process, Profile, SiteStats, Split, Stats};
 pub use model::{Point, Sample, Series, Unit};
 pub use model::{ThreadStats, Throughput};
+pub use model::{TraceContext, TraceContextError};
 pub use pipeline::{BuildError, CortexBuilder, InitError, TextReport, init};
 pub use pipeline::{CortexGuard, FinishError, FlushError, SinkFailure, SinkFailureKind, Summary};
 pub use resources::{Readings, ResourceSource};

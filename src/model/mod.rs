@@ -9,6 +9,7 @@
 //! | [`Profile`] | `aggregate` | `diagnose`, sinks |
 //! | [`Diagnosis`], [`Finding`] | `diagnose` | sinks |
 
+mod baggage;
 mod distribution;
 mod export;
 mod fields;
@@ -22,6 +23,8 @@ mod site;
 mod snapshot;
 mod time;
 mod trace;
+mod trace_context;
+mod trace_state;
 
 pub use distribution::{Bucket, Distribution, Quantiles};
 pub use export::{Example, Export};
@@ -44,3 +47,4 @@ pub(crate) use time::TickScale;
 pub use time::{Nanos, WallAnchor};
 pub(crate) use trace::IdKeys;
 pub use trace::{Ids, SpanId, TraceId};
+pub use trace_context::{TraceContext, TraceContextError};

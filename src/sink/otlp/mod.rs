@@ -6,6 +6,7 @@
 //!  tick(Profile) ─▶ metrics ─────────────▶                  └─ what cannot be sent ─▶ spill file
 //! ```
 
+mod context;
 mod encode;
 mod exporter;
 mod metrics;

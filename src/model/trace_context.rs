@@ -201,7 +201,7 @@ impl TraceContext {
 /// Prints the `traceparent`.
 impl fmt::Display for TraceContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let flags = u8::from(self.sampled) * SAMPLED | u8::from(self.random) * RANDOM;
+        let flags = (u8::from(self.sampled) * SAMPLED) | (u8::from(self.random) * RANDOM);
         write!(f, "00-{}-{}-{flags:02x}", self.trace, self.span)
     }
 }

@@ -81,6 +81,8 @@ mod clock;
 
 mod capture;
 
+mod join;
+
 mod aggregate;
 
 mod resources;
@@ -91,7 +93,7 @@ mod sink;
 
 mod pipeline;
 
-pub use capture::{CortexLayer, Overflow};
+pub use capture::{CortexLayer, Overflow, SetParentError};
 pub use clock::ManualClock;
 pub use diagnose::{Thresholds, diagnose};
 pub use model::{Bucket, Distribution, Quantiles};
@@ -104,7 +106,7 @@ pub use model::{OnCpu, PathStats, Process, Profile, SiteStats, Split, Stats};
 pub use model::{Point, Sample, Series, Unit};
 pub use model::{ThreadStats, Throughput};
 pub use model::{TraceContext, TraceContextError};
-pub use pipeline::{BuildError, CortexBuilder, InitError, TextReport, init};
+pub use pipeline::{BuildError, CortexBuilder, CortexSpanExt, InitError, TextReport, init};
 pub use pipeline::{CortexGuard, FinishError, FlushError, SinkFailure, SinkFailureKind, Summary};
 pub use resources::{Readings, ResourceSource};
 #[cfg(feature = "otlp")]

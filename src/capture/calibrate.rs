@@ -48,6 +48,7 @@ pub(crate) fn calibrate(clock: &Clock, limits: Limits, streams: Streams) -> Cost
             streams,
             overflow: Overflow::DropNewest,
             held: None,
+            ambient: None,
         });
         // The first spans allocate; they are not what a span costs.
         spans(&capture, 8);

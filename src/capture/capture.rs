@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{
     AtomicBool, AtomicU32, AtomicU64, AtomicUsize,
     Ordering::{Acquire, Relaxed, SeqCst},
@@ -10,6 +11,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::Thread;
 use std::time::Duration;
 
+use super::context::CarriedTable;
 use super::found::Found;
 use super::local::{Frame, ThreadShared};
 use super::process::is_forked_child;
@@ -18,8 +20,8 @@ use super::sites::{HELD, HeldFn, Registry};
 use super::span_state::{SpanState, Spilled};
 use super::{Limits, Overflow, lock};
 use crate::clock::Clock;
+use crate::model::{Ambient, IdKeys, Losses, Nanos, ThreadSnapshot, ThreadTop};
 use crate::model::{CaptureSnapshot, FrameCount, FrameSnapshot, OpenSnapshot, PathId};
-use crate::model::{Losses, Nanos, ThreadSnapshot, ThreadTop};
 
 /// Everything a capture is told when it starts.
 pub(crate) struct Settings {
@@ -28,7 +30,11 @@ pub(crate) struct Settings {
     pub(crate) streams: Streams,
     pub(crate) overflow: Overflow,
     pub(crate) held: Option<Box<HeldFn>>,
+    pub(crate) ambient: Option<AmbientFn>,
 }
+
+/// Asks another tracing library which of its spans the thread is in.
+pub(crate) type AmbientFn = fn() -> Option<Ambient>;
 
 /// What the sinks want streamed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -36,6 +42,10 @@ pub(crate) struct Streams {
     pub(crate) spans: bool,
     pub(crate) events: bool,
     pub(crate) fields: bool,
+    /// Activations of async spans, one by one.
+    pub(crate) polls: bool,
+    /// Trace and span ids.
+    pub(crate) ids: bool,
 }
 
 /// The state that all threads of one layer share.
@@ -50,6 +60,11 @@ pub(crate) struct Capture {
     pub(super) registry: Registry,
     pub(super) spilled: Spilled,
     pub(super) counters: Counters,
+    pub(super) id_keys: IdKeys,
+    pub(super) carried: CarriedTable,
+    ambient: Option<AmbientFn>,
+    /// Whether another layer's ids are taken over.
+    adopts: AtomicBool,
     overflow: Overflow,
     /// Tick of the start or of the last reset.
     began: AtomicU64,
@@ -92,6 +107,7 @@ pub(crate) struct Counters {
     pub(super) out_of_order_exits: AtomicU64,
     pub(super) nested_enters: AtomicU64,
     pub(super) late_latencies: AtomicU64,
+    pub(super) late_calls: AtomicU64,
     pub(super) clock_steps: AtomicU64,
     pub(super) teardown: AtomicU64,
 }
@@ -113,6 +129,7 @@ impl Capture {
             streams,
             overflow,
             held,
+            ambient,
         } = settings;
         let id = NEXT.fetch_add(1, Relaxed);
         Capture {
@@ -122,6 +139,10 @@ impl Capture {
             registry: Registry::new(limits, streams.fields, held),
             spilled: Spilled::new(limits.max_open_spans),
             counters: Counters::default(),
+            id_keys: IdKeys::new(random()),
+            carried: CarriedTable::default(),
+            ambient,
+            adopts: AtomicBool::new(false),
             overflow,
             began: AtomicU64::new(clock.tick()),
             clock,
@@ -143,6 +164,20 @@ impl Capture {
 
     pub(crate) fn streams(&self) -> Streams {
         self.streams
+    }
+
+    /// Has spans take over the ids that another layer of the same subscriber makes for them.
+    pub(crate) fn adopt_ids(&self) {
+        self.adopts.store(true, Relaxed);
+    }
+
+    /// Returns the span of another library that this thread is in, where that matters.
+    #[inline]
+    pub(super) fn ambient(&self) -> Option<Ambient> {
+        if !self.adopts.load(Relaxed) {
+            return None;
+        }
+        self.ambient.and_then(|ambient| ambient())
     }
 
     pub(super) fn began(&self) -> u64 {
@@ -300,6 +335,11 @@ impl Capture {
             let taken = shared.own[index].id.load(Relaxed);
             (taken == id).then(|| Found::Table(Arc::clone(shared), index))
         })
+    }
+
+    pub(super) fn is_any_ring_filling(&self, threads: &[Arc<ThreadShared>]) -> bool {
+        let mut rings = threads.iter().filter_map(|shared| shared.ring.as_ref());
+        rings.any(Ring::is_filling)
     }
 
     /// Tells the capture which thread empties the rings.
@@ -514,7 +554,7 @@ impl Capture {
 }
 
 impl Counters {
-    fn all(&self) -> [&AtomicU64; 13] {
+    fn all(&self) -> [&AtomicU64; 14] {
         [
             &self.dropped_spans,
             &self.dropped_events,
@@ -527,6 +567,7 @@ impl Counters {
             &self.out_of_order_exits,
             &self.nested_enters,
             &self.late_latencies,
+            &self.late_calls,
             &self.clock_steps,
             &self.teardown,
         ]
@@ -551,9 +592,15 @@ impl Counters {
             out_of_order_exits: self.out_of_order_exits.load(Relaxed),
             nested_enters: self.nested_enters.load(Relaxed),
             late_latencies: self.late_latencies.load(Relaxed),
+            late_calls: self.late_calls.load(Relaxed),
             clock_steps: self.clock_steps.load(Relaxed),
             teardown: self.teardown.load(Relaxed),
             ..Losses::default()
         }
     }
+}
+
+/// Numbers that nobody can guess. The standard library seeds its hashers by the operating system.
+fn random() -> [u64; 3] {
+    std::array::from_fn(|_| RandomState::new().build_hasher().finish())
 }

@@ -1,20 +1,21 @@
 //! The consumer's side of the event stream: empties rings and decodes what was in them.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use super::capture::Capture;
+use super::identity::{self, OWN_ID, OWN_NUMBER};
 use super::local::{SEQ_BITS, ThreadShared};
 use super::lock;
 use super::stream::{BY_CREATOR, COMPACT, COMPACT_WORDS, EVENT_WORDS, Kind, OVERLAPPING};
-use super::stream::{SPAN_WORDS, WITH_FIELDS};
-use crate::model::{EventRecord, Fields, Level, Site, SpanKind, SpanRecord, Thread};
-use crate::model::{SpanSeq, TickScale, Value};
+use super::stream::{KIND_BITS, KIND_MASK, SPAN_WORDS, WITH_FIELDS};
+use crate::model::{EventRecord, Fields, IdKeys, Level, Site, SpanKind, SpanRecord, Thread};
+use crate::model::{SpanId, SpanSeq, TickScale};
 
 /// Empties rings and hands on what was in them.
 #[derive(Debug, Default)]
 pub(crate) struct Drain {
-    chunk: Arc<Chunk>,
     sites: Vec<Arc<Site>>,
 }
 
@@ -23,13 +24,28 @@ pub(crate) struct Drain {
 struct Chunk {
     bytes: Vec<u8>,
     thread: Option<Arc<ThreadShared>>,
+    /// With it, everything has been handed on that was in any ring at one time.
+    ends_round: bool,
     /// How many outlets it was handed to, or is being handed to.
     claimed: AtomicUsize,
 }
 
-/// The chunk that is being handed on, so that another thread can go on with it if an outlet never returns.
+/// What is between the rings and the outlets; shared, so that another thread can go on with it if an outlet never
+/// returns.
 #[derive(Debug, Default)]
-pub(crate) struct InFlight(Mutex<Option<Arc<Chunk>>>);
+pub(crate) struct InFlight {
+    current: Mutex<Option<Arc<Chunk>>>,
+    /// Taken out of the rings to make room there.
+    backlog: Mutex<Backlog>,
+}
+
+#[derive(Debug, Default)]
+struct Backlog {
+    chunks: VecDeque<Arc<Chunk>>,
+    bytes: usize,
+    /// Memory to use again.
+    spare: Vec<Vec<u8>>,
+}
 
 /// Decoded records of one thread.
 #[derive(Debug, Default)]
@@ -41,73 +57,128 @@ pub(crate) struct Batch<'a> {
 /// Records are handed on in portions of this many, so that decoded ones stay in the processor's cache.
 const BATCH: usize = 512;
 
+/// Who gets what was in the rings.
+pub(crate) trait Outlets {
+    /// Returns how many there are.
+    fn count(&self) -> usize;
+
+    /// Hands a batch to one of them.
+    fn deliver(&mut self, outlet: usize, batch: &Batch<'_>);
+
+    /// All batches have been handed on of what was in the rings at one time.
+    fn end_round(&mut self);
+}
+
 impl Drain {
     /// Takes everything out of all rings and hands it to each outlet in turn; returns whether there was anything.
     pub(crate) fn run(
         &mut self,
         capture: &Capture,
         in_flight: &InFlight,
-        outlets: usize,
-        mut deliver: impl FnMut(usize, &Batch<'_>),
+        outlets: &mut impl Outlets,
     ) -> bool {
         let threads = capture.threads();
-        let mut any = false;
-        for shared in &threads {
-            let Some(ring) = &shared.ring else { continue };
-            if ring.is_drained() {
-                continue;
-            }
-            any = true;
-            if Arc::get_mut(&mut self.chunk).is_none() {
-                // Another thread goes on with the last one.
-                self.chunk = Arc::default();
-            }
-            let Some(chunk) = Arc::get_mut(&mut self.chunk) else {
-                continue;
-            };
-            chunk.bytes.clear();
-            {
-                let _only_consumer = lock(&capture.draining);
-                ring.drain(&mut chunk.bytes);
-            }
-            chunk.thread = Some(Arc::clone(shared));
-            *chunk.claimed.get_mut() = 0;
-            capture.registry.extend_sites(&mut self.sites);
-            *lock(&in_flight.0) = Some(Arc::clone(&self.chunk));
-            self.chunk
-                .hand_on(capture, &self.sites, &threads, outlets, &mut deliver);
-            *lock(&in_flight.0) = None;
+        in_flight.gather(capture, &threads);
+        let chunks = in_flight.chunks();
+        if chunks == 0 {
+            outlets.end_round();
         }
-        any
+        for _ in 0..chunks {
+            let Some(chunk) = in_flight.begin() else {
+                break;
+            };
+            capture.registry.extend_sites(&mut self.sites);
+            chunk.hand_on(capture, &self.sites, &threads, outlets, &mut || {
+                // At full speed a ring is full before the chunk from it has been handed on.
+                if capture.is_any_ring_filling(&threads) {
+                    in_flight.gather(capture, &threads);
+                }
+            });
+            if chunk.ends_round {
+                outlets.end_round();
+            }
+            in_flight.end(chunk);
+        }
+        chunks > 0
     }
 }
 
 impl InFlight {
+    /// Empties all rings into the backlog, unless that holds as much as it may.
+    fn gather(&self, capture: &Capture, threads: &[Arc<ThreadShared>]) {
+        let mut backlog = lock(&self.backlog);
+        if backlog.bytes >= capture.registry.limits.max_record_bytes {
+            return;
+        }
+        let _only_consumer = lock(&capture.draining);
+        let mut taken: Vec<Chunk> = Vec::new();
+        for shared in threads {
+            let Some(ring) = &shared.ring else { continue };
+            if ring.is_drained() {
+                continue;
+            }
+            let mut bytes = backlog.spare.pop().unwrap_or_default();
+            ring.drain(&mut bytes);
+            backlog.bytes += bytes.len();
+            taken.push(Chunk {
+                bytes,
+                thread: Some(Arc::clone(shared)),
+                ..Chunk::default()
+            });
+        }
+        if let Some(last) = taken.last_mut() {
+            last.ends_round = true;
+        }
+        backlog.chunks.extend(taken.into_iter().map(Arc::new));
+    }
+
+    fn chunks(&self) -> usize {
+        lock(&self.backlog).chunks.len()
+    }
+
+    fn begin(&self) -> Option<Arc<Chunk>> {
+        let mut backlog = lock(&self.backlog);
+        let chunk = backlog.chunks.pop_front()?;
+        // Set before the backlog is let go: whoever takes over finds the chunk in one of the two.
+        *lock(&self.current) = Some(Arc::clone(&chunk));
+        Some(chunk)
+    }
+
+    fn end(&self, chunk: Arc<Chunk>) {
+        *lock(&self.current) = None;
+        let mut backlog = lock(&self.backlog);
+        backlog.bytes -= chunk.bytes.len();
+        if let Ok(mut chunk) = Arc::try_unwrap(chunk)
+            && backlog.spare.len() < SPARE
+        {
+            chunk.bytes.clear();
+            backlog.spare.push(chunk.bytes);
+        }
+    }
+
     /// Hands what is under way to the outlets that it has not reached yet.
-    pub(crate) fn resume(
-        &self,
-        capture: &Capture,
-        outlets: usize,
-        mut deliver: impl FnMut(usize, &Batch<'_>),
-    ) {
-        let chunk = lock(&self.0).clone();
+    pub(crate) fn resume(&self, capture: &Capture, outlets: &mut impl Outlets) {
+        let chunk = lock(&self.current).clone();
         if let Some(chunk) = chunk {
             let (sites, threads) = (capture.registry.sites(), capture.threads());
-            chunk.hand_on(capture, &sites, &threads, outlets, &mut deliver);
+            chunk.hand_on(capture, &sites, &threads, outlets, &mut || ());
         }
     }
 }
 
+/// One to hand on, and one to take out meanwhile.
+const SPARE: usize = 2;
+
 impl Chunk {
     /// Hands everything to one outlet before the next, so that those before one that hangs have all of it. Decoding
-    /// again for each costs less than keeping what was decoded.
+    /// again for each costs less than keeping what was decoded. Calls `between` after each batch.
     fn hand_on(
         &self,
         capture: &Capture,
         sites: &[Arc<Site>],
         threads: &[Arc<ThreadShared>],
-        outlets: usize,
-        deliver: &mut impl FnMut(usize, &Batch<'_>),
+        outlets: &mut impl Outlets,
+        between: &mut impl FnMut(),
     ) {
         let Some(shared) = &self.thread else { return };
         let decoder = Decoder {
@@ -115,13 +186,17 @@ impl Chunk {
             threads,
             shared,
             scale: capture.clock.scale(),
+            keys: capture.streams.ids.then_some(capture.id_keys),
         };
         loop {
             let outlet = self.claimed.fetch_add(1, Relaxed);
-            if outlet >= outlets {
+            if outlet >= outlets.count() {
                 return;
             }
-            decoder.batches(&self.bytes, |batch| deliver(outlet, batch));
+            decoder.batches(&self.bytes, |batch| {
+                outlets.deliver(outlet, batch);
+                between();
+            });
         }
     }
 }
@@ -131,6 +206,7 @@ struct Decoder<'a> {
     threads: &'a [Arc<ThreadShared>],
     shared: &'a ThreadShared,
     scale: TickScale,
+    keys: Option<IdKeys>,
 }
 
 fn word(bytes: &[u8], index: usize) -> Option<u64> {
@@ -161,19 +237,17 @@ impl<'a> Decoder<'a> {
     /// Decodes the record at the start of `bytes`; returns the bytes behind it.
     fn record(&self, bytes: &'a [u8], batch: &mut Batch<'a>) -> Option<&'a [u8]> {
         let header = word(bytes, 0)?;
-        let flags = (header >> 8) as u8;
+        let (kind, flags) = (header as u8 & KIND_MASK, header as u16 >> KIND_BITS);
         let words = match flags & COMPACT {
             0 => usize::from((header >> 16) as u16),
-            _ => COMPACT_WORDS,
+            _ => COMPACT_WORDS + self.added_words(flags),
         };
         let (record, rest) = bytes.split_at_checked(words.max(1) * 8)?;
         let site = self.sites.get((header >> 32) as usize)?;
-        if header as u8 == Kind::Event as u8 {
+        if kind == Kind::Event as u8 {
             batch.events.push(self.event(record, flags, site)?);
         } else {
-            batch
-                .spans
-                .push(self.span(record, header as u8, flags, site)?);
+            batch.spans.push(self.span(record, kind, flags, site)?);
         }
         Some(rest)
     }
@@ -182,15 +256,20 @@ impl<'a> Decoder<'a> {
         &self,
         record: &'a [u8],
         kind: u8,
-        flags: u8,
+        flags: u16,
         site: &'a Site,
     ) -> Option<SpanRecord<'a>> {
-        let mut fields_at = SPAN_WORDS;
+        let added_at = match flags & COMPACT {
+            0 => SPAN_WORDS,
+            _ => COMPACT_WORDS,
+        };
+        let mut fields_at = added_at + self.added_words(flags);
         let kind = if kind == Kind::Async as u8 {
+            let life_at = fields_at;
             fields_at += 2;
             SpanKind::Async {
-                busy: self.scale.length(word(record, 5)?),
-                activations: u32::try_from(word(record, 6)?).unwrap_or(u32::MAX),
+                busy: self.scale.length(word(record, life_at)?),
+                activations: u32::try_from(word(record, life_at + 1)?).unwrap_or(u32::MAX),
             }
         } else if kind == Kind::Poll as u8 {
             SpanKind::Poll
@@ -201,24 +280,38 @@ impl<'a> Decoder<'a> {
         };
         let fields = fields(record, flags, fields_at, site)?;
         let [seq, parent, start, end] = self.span_words(record, flags)?;
+        let ids = match self.keys {
+            Some(keys) => {
+                let added = |at| word(record, added_at + at);
+                Some(identity::read(keys, flags, seq, parent, added)?)
+            }
+            None => None,
+        };
         Some(SpanRecord {
             span: SpanSeq(seq),
             parent: (parent != 0).then_some(SpanSeq(parent)),
             kind,
             site,
-            name: dynamic_name(site, fields),
+            name: fields.otel_name(),
             thread: self.thread(seq, flags),
             start: self.scale.at(start),
             end: self.scale.at(end),
             fields,
             unfinished: false,
-            ids: None,
+            ids,
             overlapping: flags & OVERLAPPING != 0,
         })
     }
 
+    fn added_words(&self, flags: u16) -> usize {
+        match self.keys {
+            Some(_) => identity::count(flags),
+            None => 0,
+        }
+    }
+
     /// Returns sequence number, parent, start and end.
-    fn span_words(&self, record: &[u8], flags: u8) -> Option<[u64; 4]> {
+    fn span_words(&self, record: &[u8], flags: u16) -> Option<[u64; 4]> {
         if flags & COMPACT == 0 {
             return Some([
                 word(record, 1)?,
@@ -238,7 +331,7 @@ impl<'a> Decoder<'a> {
         Some([seq, parent, start, start.saturating_add(both >> 32)])
     }
 
-    fn event(&self, record: &'a [u8], flags: u8, site: &'a Site) -> Option<EventRecord<'a>> {
+    fn event(&self, record: &'a [u8], flags: u16, site: &'a Site) -> Option<EventRecord<'a>> {
         let span = word(record, 1)?;
         let level = [
             Level::Trace,
@@ -247,17 +340,29 @@ impl<'a> Decoder<'a> {
             Level::Warn,
             Level::Error,
         ];
+        let of_call = flags & OWN_NUMBER != 0;
+        let number = match of_call {
+            true => word(record, EVENT_WORDS)?,
+            false => span,
+        };
+        let operation = match self.keys {
+            Some(_) if number == 0 => None,
+            Some(_) if flags & OWN_ID != 0 => Some(SpanId(number)),
+            keys => keys.map(|keys| keys.span(SpanSeq(number))),
+        };
+        let fields_at = EVENT_WORDS + usize::from(of_call);
         Some(EventRecord {
             span: (span != 0).then_some(SpanSeq(span)),
+            operation,
             site,
             thread: &self.shared.thread,
             at: self.scale.at(word(record, 2)?),
             level: *level.get(word(record, 3)? as usize)?,
-            fields: fields(record, flags, EVENT_WORDS, site)?,
+            fields: fields(record, flags, fields_at, site)?,
         })
     }
 
-    fn thread(&self, seq: u64, flags: u8) -> &'a Thread {
+    fn thread(&self, seq: u64, flags: u16) -> &'a Thread {
         let creator = (seq >> SEQ_BITS) as u32;
         if flags & BY_CREATOR != 0 && creator != self.shared.thread.index {
             // A creator that is no longer listed has ended long ago; its lane ends with it.
@@ -273,18 +378,7 @@ impl<'a> Decoder<'a> {
     }
 }
 
-/// Returns `otel.name` where the program set it.
-pub(super) fn dynamic_name<'a>(site: &Site, fields: Fields<'a>) -> Option<&'a str> {
-    if fields.is_empty() || !site.fields.contains(&"otel.name") {
-        return None;
-    }
-    match fields.get("otel.name")? {
-        Value::Str { text, .. } => Some(text),
-        _ => None,
-    }
-}
-
-fn fields<'a>(record: &'a [u8], flags: u8, at: usize, site: &'a Site) -> Option<Fields<'a>> {
+fn fields<'a>(record: &'a [u8], flags: u16, at: usize, site: &'a Site) -> Option<Fields<'a>> {
     if flags & WITH_FIELDS == 0 {
         return Some(Fields::empty());
     }

@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering::{Relaxed, Release};
 use tracing_core::Metadata;
 
 use super::capture::Capture;
-use super::local::{FRAME_AGAIN, FRAME_HELD, FRAME_NESTED, Local, ThreadShared, Work};
+use super::local::{FRAME_AGAIN, FRAME_HELD, FRAME_NESTED, FRAME_PLACE, Local, ThreadShared, Work};
+use super::place;
 use super::sites;
 use super::span_state::{Birth, FIRST_STREAMED, SHARED, SpanState};
 use super::stream::Kind;
@@ -167,6 +168,10 @@ fn begin<const OWN: bool>(
     frame.set_node_and_flags(child.node_and_flags | u64::from(frame_flags));
     frame.set_path(child.path);
     frame.activation.store(number, Relaxed);
+    if capture.streams.ids {
+        place::entered(capture, shared, work, state, depth, number);
+    }
+    let frame = work.frame(shared, depth);
     shared.depth.store(depth + 1, Release);
     // The clock comes last, so that the work above is not the span's.
     let now = capture.clock.tick();
@@ -229,8 +234,8 @@ fn enter_nested(
     frame.copy_from(work.frame(shared, outer));
     frame.set_path(path);
     frame.child.store(0, Relaxed);
-    let held = frame.node_and_flags().1 & FRAME_HELD;
-    let flags = FRAME_AGAIN | FRAME_NESTED | held;
+    let kept = frame.node_and_flags().1 & (FRAME_HELD | FRAME_PLACE);
+    let flags = FRAME_AGAIN | FRAME_NESTED | kept;
     frame.set_node_and_flags(u64::from(node) << 32 | u64::from(flags));
     shared.depth.store(depth + 1, Release);
     frame.entered.store(capture.clock.tick(), Relaxed);
@@ -280,6 +285,10 @@ fn become_held(
         let node = work
             .tree
             .at_path(&capture.registry, path, |node| shared.add_node(node));
+        if capture.streams.ids {
+            let polls = u64::from(number - 2);
+            capture.counters.late_calls.fetch_add(polls, Relaxed);
+        }
         let forgotten = capture.before_reset(state);
         work.tree
             .node(node)

@@ -10,6 +10,7 @@ use super::local::{
     ThreadShared, Work,
 };
 use super::node;
+use super::place::Identity;
 use super::sites;
 use super::span_state::{FIRST_STREAMED, OVERLAPS, SHARED, SpanState};
 use super::stream::{self, Kind, SpanWords};
@@ -69,6 +70,8 @@ struct Left {
     child: u64,
     node: u32,
     flags: u32,
+    /// Set only where a sink wants ids.
+    operation: u64,
     /// How many frames are around it.
     around: usize,
 }
@@ -84,6 +87,7 @@ impl Left {
             child: frame.child.load(Relaxed),
             node,
             flags,
+            operation: frame.operation.load(Relaxed),
             around,
         }
     }
@@ -233,6 +237,7 @@ fn emit_activation(
         None => state.declared_parent.load(Relaxed),
     };
     let held = state.has(sites::HELD);
+    let outer = left.around.checked_sub(1).map(|at| work.frame(shared, at));
     let words = SpanWords {
         kind: if held { Kind::Call } else { Kind::Poll },
         flags: if left.flags & FRAME_OVERLAPS != 0 {
@@ -246,6 +251,10 @@ fn emit_activation(
         start: left.entered,
         end: ended,
         life: None,
+        identity: capture.streams.ids.then(|| match held {
+            true => Identity::of_call(state, left.operation, outer),
+            false => Identity::of(state),
+        }),
     };
     work.emit_span(capture, shared, state, &words);
 }

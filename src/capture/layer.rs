@@ -10,7 +10,9 @@ use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
 use super::capture::Capture;
+use super::context::SetParentError;
 use super::{enter, exit, lifecycle, local};
+use crate::model::TraceContext;
 
 /// Records what the program's spans do; its [`CortexGuard`](crate::CortexGuard) holds the results.
 ///
@@ -41,7 +43,26 @@ impl CortexLayer {
     pub(crate) fn new(capture: Arc<Capture>) -> CortexLayer {
         CortexLayer { capture }
     }
+
+    pub(crate) fn context(&self, id: u64) -> Option<TraceContext> {
+        self.capture.context(id)
+    }
+
+    pub(crate) fn set_remote_parent(
+        &self,
+        id: u64,
+        context: &TraceContext,
+    ) -> Result<(), SetParentError> {
+        self.capture.set_remote_parent(id, context)
+    }
+
+    pub(crate) fn add_link(&self, id: u64, context: &TraceContext) -> Result<(), SetParentError> {
+        self.capture.add_link(id, context)
+    }
 }
+
+/// A layer whose ids are taken over, because it exports the same spans.
+const OTHER_LAYER: &str = "tracing_opentelemetry::layer::OpenTelemetryLayer<";
 
 impl fmt::Debug for CortexLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -53,6 +74,14 @@ impl<S> Layer<S> for CortexLayer
 where
     S: Subscriber + for<'lookup> LookupSpan<'lookup>,
 {
+    fn on_layer(&mut self, subscriber: &mut S) {
+        let _ = subscriber;
+        // The type names all layers below this one, unless one of them is boxed.
+        if std::any::type_name::<S>().contains(OTHER_LAYER) {
+            self.capture.adopt_ids();
+        }
+    }
+
     #[inline]
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, _: Context<'_, S>) {
         lifecycle::new_span(&self.capture, attributes, id);

@@ -8,13 +8,15 @@ use tracing_core::span::{Attributes, Id, Record};
 use tracing_core::{Event, Metadata};
 
 use super::capture::Capture;
+use super::context;
 use super::found::Found;
-use super::local::{self, FRAME_ERROR, Local, ThreadShared, Work};
+use super::local::{self, FRAME_ADOPTED, FRAME_ERROR, Frame, Local, ThreadShared, Work};
 use super::lock;
 use super::node::Node;
+use super::place::{self, Identity};
 use super::sites::{ASYNC, HELD, KEEP_FIELDS, PLAIN};
-use super::span_state::{Birth, ERROR, FIELDS, FIRST_STREAMED, SHARED, SpanState};
-use super::stream::{Kind, SpanWords};
+use super::span_state::{Birth, CARRIES, ERROR, FIELDS, FIRST_STREAMED, SHARED, SpanState};
+use super::stream::{EventPlace, Kind, SpanWords};
 use super::visit::{self, Read};
 use crate::model::FOLLOWS_FROM_INDEX;
 use crate::model::Level;
@@ -103,6 +105,9 @@ pub(super) fn open(
     } else if !open_rare(capture, state, taken == id, birth()) {
         return false;
     }
+    if capture.streams.ids {
+        place::opened(capture, shared, work, id, declared);
+    }
     flags & KEEP_FIELDS != 0
 }
 
@@ -142,7 +147,7 @@ fn place_of(
 }
 
 /// Runs `then` on the state of a span, wherever it is.
-fn with_state<R>(
+pub(super) fn with_state<R>(
     capture: &Capture,
     shared: &Arc<ThreadShared>,
     work: &mut Work,
@@ -178,9 +183,14 @@ pub(super) fn follows_from(capture: &Capture, id: &Id, follows: &Id) {
     local::with(capture, |local| {
         let Local { shared, work, .. } = local;
         let (seq, _) = place_of(capture, shared, work, follows.into_u64());
+        let link = context::link_to(capture, shared, work, follows.into_u64());
         with_state(capture, shared, work, id.into_u64(), |_, state| {
             let mut bytes = Vec::new();
-            FieldWriter::new(&mut bytes, 0).write(FOLLOWS_FROM_INDEX, Value::U64(seq));
+            let mut writer = FieldWriter::new(&mut bytes, 0);
+            writer.write(FOLLOWS_FROM_INDEX, Value::U64(seq));
+            if let Some(link) = link {
+                writer.write_link(link);
+            }
             keep(capture, state, false, Read::default(), &bytes);
         });
     });
@@ -271,8 +281,11 @@ fn settle(capture: &Capture, shared: &Arc<ThreadShared>, work: &mut Work, state:
         settle_rare(capture, shared, work, state, flags);
         state.clear_elsewhere();
     }
-    if flags & FIELDS != 0 {
+    if flags & (FIELDS | CARRIES) != 0 {
         lock(&state.extra).clear();
+        if flags & CARRIES != 0 {
+            capture.carried.remove(state.seq.load(Relaxed));
+        }
     }
 }
 
@@ -348,6 +361,7 @@ fn settle_rare(
             start: opened,
             end: now.max(opened),
             life: Some((busy, activations)),
+            identity: capture.streams.ids.then(|| Identity::of(state)),
         };
         work.emit_span(capture, shared, state, &words);
     }
@@ -413,26 +427,47 @@ fn level(metadata: &Metadata<'_>) -> Level {
     }
 }
 
-/// Returns the span around an event, or 0.
-fn around(capture: &Capture, local: &mut Local, event: &Event<'_>) -> u64 {
+/// Returns what is around an event.
+fn around(capture: &Capture, local: &mut Local, event: &Event<'_>) -> EventPlace {
     let Local { shared, work, .. } = local;
     if let Some(parent) = event.parent() {
-        return place_of(capture, shared, work, parent.into_u64()).0;
+        let id = parent.into_u64();
+        let place = with_state(capture, shared, work, id, |_, state| {
+            let identity = Identity::of(state);
+            EventPlace {
+                span: state.seq.load(Relaxed),
+                number: identity.operation,
+                adopted: identity.adopted,
+            }
+        });
+        return place.unwrap_or_default();
     }
     match shared.depth.load(Relaxed).checked_sub(1) {
-        Some(top) if event.is_contextual() => work.frame(shared, top).seq.load(Relaxed),
-        _ => 0,
+        Some(top) if event.is_contextual() => inside(capture, work.frame(shared, top)),
+        _ => EventPlace::default(),
     }
 }
 
-/// Notes that the operation around an event failed; returns the span around it, or 0.
-fn mark_failed(capture: &Capture, local: &mut Local, event: &Event<'_>) -> u64 {
+fn inside(capture: &Capture, frame: &Frame) -> EventPlace {
+    let span = frame.seq.load(Relaxed);
+    EventPlace {
+        span,
+        number: match capture.streams.ids {
+            true => frame.operation.load(Relaxed),
+            false => span,
+        },
+        adopted: frame.node_and_flags().1 & FRAME_ADOPTED != 0,
+    }
+}
+
+/// Notes that the operation around an event failed; returns what is around it.
+fn mark_failed(capture: &Capture, local: &mut Local, event: &Event<'_>) -> EventPlace {
     let around = around(capture, local, event);
     let Local { shared, work, .. } = local;
     let depth = shared.depth.load(Relaxed);
     let Some(top) = (0..depth)
         .rev()
-        .find(|&at| work.frame(shared, at).seq.load(Relaxed) == around)
+        .find(|&at| work.frame(shared, at).seq.load(Relaxed) == around.span)
     else {
         if let Some(parent) = event.parent() {
             with_state(capture, shared, work, parent.into_u64(), |_, state| {

@@ -56,6 +56,12 @@ pub(super) struct Frame {
     pub(super) activation: AtomicU32,
     /// The node's path, for the frame's children and for other threads.
     path: AtomicU32,
+    // Written only where a sink wants ids; see `place`.
+    /// The number of the operation; its span id where [`FRAME_ADOPTED`] is set.
+    pub(super) operation: AtomicU64,
+    /// The number of the trace's root, or with [`FRAME_FOREIGN`] the two halves of its id.
+    pub(super) trace: AtomicU64,
+    pub(super) trace_high: AtomicU64,
 }
 
 impl Frame {
@@ -92,6 +98,9 @@ impl Frame {
         copy64(&self.entered, &other.entered);
         copy64(&self.child, &other.child);
         copy64(&self.node_and_flags, &other.node_and_flags);
+        copy64(&self.operation, &other.operation);
+        copy64(&self.trace, &other.trace);
+        copy64(&self.trace_high, &other.trace_high);
         let activation = other.activation.load(Relaxed);
         self.activation.store(activation, Relaxed);
         self.set_path(other.path());
@@ -131,6 +140,16 @@ pub(super) const FRAME_ERROR: u32 = 1 << 4;
 pub(super) const FRAME_AGAIN: u32 = 1 << 5;
 /// The activation counts for `(other)`, because the tree is full.
 pub(super) const FRAME_OTHER: u32 = 1 << 6;
+/// The trace began elsewhere.
+pub(super) const FRAME_FOREIGN: u32 = 1 << 7;
+/// Who began the trace does not want it recorded.
+pub(super) const FRAME_UNSAMPLED: u32 = 1 << 8;
+/// There is a `tracestate` or baggage to hand on.
+pub(super) const FRAME_CARRIES: u32 = 1 << 9;
+/// Another layer made the ids.
+pub(super) const FRAME_ADOPTED: u32 = 1 << 10;
+/// All that says where in which trace the frame is.
+pub(super) const FRAME_PLACE: u32 = FRAME_FOREIGN | FRAME_UNSAMPLED | FRAME_CARRIES | FRAME_ADOPTED;
 
 /// Frames that the sampler and the live profile can see; deeper ones are the thread's alone.
 const SHARED_FRAMES: usize = 64;
@@ -217,6 +236,11 @@ impl Work {
     #[inline]
     pub(super) fn next_seq(&mut self) -> u64 {
         self.next_seq += 1;
+        self.next_seq
+    }
+
+    /// The newest sequence number.
+    pub(super) fn last_seq(&self) -> u64 {
         self.next_seq
     }
 
@@ -507,6 +531,7 @@ mod tests {
             streams: Streams::default(),
             overflow: Overflow::DropNewest,
             held: None,
+            ambient: None,
         })
     }
 

@@ -13,6 +13,7 @@
 //! | `found` | spans of other threads |
 //! | `lifecycle` | new, record, follows-from, close, events |
 //! | `span_state` | what is remembered of an open span |
+//! | `place`, `context` | ids: where in which trace a span is, and what travels to other processes |
 //! | `node`, `recorder` | call tree and histograms |
 //! | `sites` | numbers for callsites and paths |
 //! | `stream`, `ring`, `drain` | the event stream: encoding, bounded buffers, decoding |
@@ -27,14 +28,17 @@ mod calibrate;
     reason = "the shared state is the capture, the module is about capturing"
 )]
 mod capture;
+mod context;
 mod drain;
 mod enter;
 mod exit;
 mod found;
+mod identity;
 mod layer;
 mod lifecycle;
 mod local;
 mod node;
+mod place;
 pub(crate) mod process;
 mod recorder;
 mod ring;
@@ -47,8 +51,9 @@ mod visit;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub(crate) use calibrate::{Cost, calibrate};
-pub(crate) use capture::{Capture, Settings, Streams};
-pub(crate) use drain::{Batch, Drain, InFlight};
+pub(crate) use capture::{AmbientFn, Capture, Settings, Streams};
+pub use context::SetParentError;
+pub(crate) use drain::{Batch, Drain, InFlight, Outlets};
 pub use layer::CortexLayer;
 pub(crate) use local::suppress_on_this_thread;
 pub(crate) use sites::HeldFn;

@@ -44,6 +44,16 @@ impl Ring {
         self.head.0.load(Acquire) == self.tail.0.load(Relaxed)
     }
 
+    /// Whether it is so full that the consumer should not wait.
+    pub(super) fn is_filling(&self) -> bool {
+        let used = self
+            .head
+            .0
+            .load(Relaxed)
+            .wrapping_sub(self.tail.0.load(Relaxed));
+        used >= self.words.len() as u64 / 4
+    }
+
     /// Consumer: appends all complete records to `out`, as bytes in little-endian order, and frees their place.
     pub(super) fn drain(&self, out: &mut Vec<u8>) {
         // Pairs with the release in `Producer::publish`: the words below `head` are written.

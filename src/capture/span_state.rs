@@ -11,6 +11,7 @@ use std::sync::atomic::{
 };
 use std::sync::{Arc, Mutex};
 
+use super::place::{PLACE_FLAGS, Place};
 use super::{lock, sites};
 use crate::model::{PathId, SiteId};
 
@@ -28,6 +29,23 @@ pub(super) const FIELDS: u32 = 1 << 10;
 pub(super) const OVERLAPS: u32 = 1 << 11;
 /// The first activation is no longer pending; always so where it was on another thread than the creator's.
 pub(super) const FIRST_STREAMED: u32 = 1 << 12;
+
+// Set only where a sink wants ids; see `place`.
+
+/// The trace began elsewhere: its id is stored as it is.
+pub(super) const FOREIGN: u32 = 1 << 13;
+/// The parent is known by its id, because it is in another process or another library made it.
+pub(super) const PARENT_FOREIGN: u32 = 1 << 14;
+/// Who began the trace does not want it recorded.
+pub(super) const UNSAMPLED: u32 = 1 << 15;
+/// There is a `tracestate` or baggage to hand on.
+pub(super) const CARRIES: u32 = 1 << 16;
+/// The program named the parent, or said that there is none.
+pub(super) const EXPLICIT: u32 = 1 << 17;
+/// Somebody was told the ids.
+pub(super) const IDS_USED: u32 = 1 << 18;
+/// Another layer made the ids; `ambient` is the span's id.
+pub(super) const ADOPTED: u32 = 1 << 19;
 
 /// The state of one open span.
 ///
@@ -65,6 +83,12 @@ pub(super) struct SpanState {
     pub(super) busy: AtomicU64,
     /// Encoded fields.
     pub(super) extra: Mutex<Vec<u8>>,
+    // On a cache line of their own, which only captures with ids touch: see `place`.
+    parent: AtomicU64,
+    trace: AtomicU64,
+    trace_high: AtomicU64,
+    /// The span of another library that the thread was in when this one was created; this one's own id if it is adopted.
+    pub(super) ambient: AtomicU64,
 }
 
 /// What is known of a span when it is created.
@@ -97,7 +121,36 @@ impl SpanState {
             first_end: AtomicU64::new(0),
             busy: AtomicU64::new(0),
             extra: Mutex::new(Vec::new()),
+            parent: AtomicU64::new(0),
+            trace: AtomicU64::new(0),
+            trace_high: AtomicU64::new(0),
+            ambient: AtomicU64::new(0),
         }
+    }
+
+    pub(super) fn place(&self) -> Place {
+        Place {
+            parent: self.parent.load(Relaxed),
+            trace: self.trace.load(Relaxed),
+            trace_high: self.trace_high.load(Relaxed),
+            flags: self.flags() & PLACE_FLAGS,
+        }
+    }
+
+    /// Puts the span into a place of a trace; done before other threads know it, or under the program's own order.
+    #[inline]
+    pub(super) fn move_to(&self, place: Place) {
+        self.parent.store(place.parent, Relaxed);
+        self.trace.store(place.trace, Relaxed);
+        if (self.flags() ^ place.flags) & PLACE_FLAGS != 0 || place.flags != 0 {
+            self.trace_high.store(place.trace_high, Relaxed);
+            self.unset(PLACE_FLAGS & !place.flags);
+            self.set(place.flags);
+        }
+    }
+
+    fn unset(&self, flag: u32) {
+        self.site_and_flags.fetch_and(!u64::from(flag), Relaxed);
     }
 
     /// Gives the place up, perhaps on another thread than the one whose place it is.

@@ -3,8 +3,10 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::capture::Capture;
+use super::identity::{AddedWords, OWN_ID, OWN_NUMBER};
 use super::local::{SEQ_BITS, ThreadShared, Work};
 use super::lock;
+use super::place::Identity;
 use super::ring::Room;
 use super::span_state::{FIELDS, OVERLAPS, SpanState};
 use crate::model::{Level, SiteId};
@@ -21,18 +23,19 @@ pub(super) enum Kind {
 }
 
 /// Overlaps its neighbours on the thread without nesting.
-pub(super) const OVERLAPPING: u8 = 1;
+pub(super) const OVERLAPPING: u16 = 1;
 /// Ran on the thread that created the span, whichever thread streamed it.
-pub(super) const BY_CREATOR: u8 = 1 << 1;
-pub(super) const WITH_FIELDS: u8 = 1 << 2;
+pub(super) const BY_CREATOR: u16 = 1 << 1;
+pub(super) const WITH_FIELDS: u16 = 1 << 2;
 /// In three words; see [`SpanWords::compact`].
-pub(super) const COMPACT: u8 = 1 << 3;
+pub(super) const COMPACT: u16 = 1 << 3;
+// The flags above these four say which words `identity` has added.
 
 /// A span record before encoding.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SpanWords {
     pub(super) kind: Kind,
-    pub(super) flags: u8,
+    pub(super) flags: u16,
     pub(super) site: SiteId,
     pub(super) seq: u64,
     pub(super) parent: u64,
@@ -40,11 +43,23 @@ pub(super) struct SpanWords {
     pub(super) end: u64,
     /// For `Async`: busy ticks and activations.
     pub(super) life: Option<(u64, u32)>,
+    /// Which operation this is, where a sink wants ids.
+    pub(super) identity: Option<Identity>,
+}
+
+/// What is around an event.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct EventPlace {
+    /// The span's sequence number, 0 for none.
+    pub(super) span: u64,
+    /// The operation's number; its id if it is `adopted`.
+    pub(super) number: u64,
+    pub(super) adopted: bool,
 }
 
 impl SpanWords {
     #[inline]
-    fn words(&self, flags: u8, words: usize) -> [u64; SPAN_WORDS] {
+    fn words(&self, flags: u16, words: usize) -> [u64; SPAN_WORDS] {
         let header = header(self.kind, flags, words, self.site);
         [header, self.seq, self.parent, self.start, self.end]
     }
@@ -55,7 +70,7 @@ impl SpanWords {
     /// Where the full form has its length, the header has how far back the parent's sequence number is, 0 for none.
     /// The lower half of the second word is the sequence number within the thread, the upper half the length in ticks.
     #[inline]
-    fn compact(&self, thread: u32) -> Option<[u64; COMPACT_WORDS]> {
+    fn compact(&self, flags: u16, thread: u32) -> Option<[u64; COMPACT_WORDS]> {
         let seq = self.seq.wrapping_sub(u64::from(thread) << SEQ_BITS);
         let length = self.end.wrapping_sub(self.start);
         let back = match self.parent {
@@ -65,7 +80,7 @@ impl SpanWords {
         if (seq | length) >> 32 != 0 || back > 0xFFFF {
             return None;
         }
-        let header = header(self.kind, self.flags | COMPACT, back as usize, self.site);
+        let header = header(self.kind, flags | COMPACT, back as usize, self.site);
         Some([header, seq | (length << 32), self.start])
     }
 }
@@ -81,15 +96,21 @@ fn drop_span(capture: &Capture, shared: &ThreadShared) {
     counter.fetch_add(1, Relaxed);
 }
 
+pub(super) const KIND_BITS: u32 = 4;
+pub(super) const KIND_MASK: u8 = (1 << KIND_BITS) - 1;
+
 /// Header, sequence number, parent, start, end.
 pub(super) const SPAN_WORDS: usize = 5;
 pub(super) const COMPACT_WORDS: usize = 3;
 /// Header, sequence number of the span, tick, level.
 pub(super) const EVENT_WORDS: usize = 4;
 
-/// One word: kind, flags, words in all, site.
-fn header(kind: Kind, flags: u8, words: usize, site: SiteId) -> u64 {
-    kind as u64 | u64::from(flags) << 8 | (words as u64 & 0xFFFF) << 16 | u64::from(site.0) << 32
+/// One word: kind (4 bits), flags (12), words in all (16), site (32).
+fn header(kind: Kind, flags: u16, words: usize, site: SiteId) -> u64 {
+    kind as u64
+        | u64::from(flags) << KIND_BITS
+        | (words as u64 & 0xFFFF) << 16
+        | u64::from(site.0) << 32
 }
 
 impl Work {
@@ -103,7 +124,7 @@ impl Work {
         kind: Kind,
         end: u64,
     ) {
-        let overlaps = u8::from(state.has(OVERLAPS)) * OVERLAPPING;
+        let overlaps = u16::from(state.has(OVERLAPS)) * OVERLAPPING;
         let words = SpanWords {
             kind,
             flags: BY_CREATOR | overlaps,
@@ -113,6 +134,7 @@ impl Work {
             start: state.first_start.load(Relaxed),
             end,
             life: None,
+            identity: capture.streams.ids.then(|| Identity::of(state)),
         };
         self.emit_span(capture, shared, state, &words);
     }
@@ -126,8 +148,13 @@ impl Work {
         state: &SpanState,
         span: &SpanWords,
     ) {
+        if span.kind == Kind::Poll && !capture.streams.polls {
+            return;
+        }
         if span.kind != Kind::Poll && (state.has(FIELDS) || span.life.is_some()) {
             self.emit_large(capture, shared, state, span);
+        } else if let Some(identity) = &span.identity {
+            self.emit_identified(capture, shared, span, identity);
         } else {
             self.emit_bare(capture, shared, span);
         }
@@ -138,7 +165,7 @@ impl Work {
     fn emit_bare(&mut self, capture: &Capture, shared: &ThreadShared, span: &SpanWords) {
         if self.producer.fits(COMPACT_WORDS)
             && let Some(ring) = &shared.ring
-            && let Some(words) = span.compact(shared.thread.index)
+            && let Some(words) = span.compact(span.flags, shared.thread.index)
         {
             self.producer.put_first(ring, words);
             return self.producer.publish(ring, COMPACT_WORDS);
@@ -157,6 +184,38 @@ impl Work {
         self.producer.publish(ring, SPAN_WORDS);
     }
 
+    /// The same with the words that ids are made of.
+    #[inline(never)]
+    fn emit_identified(
+        &mut self,
+        capture: &Capture,
+        shared: &ThreadShared,
+        span: &SpanWords,
+        identity: &Identity,
+    ) {
+        let added = AddedWords::new(identity, span.seq, span.parent);
+        let most = SPAN_WORDS + added.words().len();
+        if !self.producer.fits(most) && !self.make_room(capture, shared, most) {
+            return drop_span(capture, shared);
+        }
+        let Some(ring) = &shared.ring else { return };
+        let flags = span.flags | added.flags;
+        let first = match span.compact(flags, shared.thread.index) {
+            Some(words) => {
+                self.producer.put_first(ring, words);
+                COMPACT_WORDS
+            }
+            None => {
+                self.producer.put_first(ring, span.words(flags, most));
+                SPAN_WORDS
+            }
+        };
+        for (offset, &word) in added.words().iter().enumerate() {
+            self.producer.put(ring, first + offset, word);
+        }
+        self.producer.publish(ring, first + added.words().len());
+    }
+
     #[inline(never)]
     fn emit_large(
         &mut self,
@@ -171,21 +230,29 @@ impl Work {
         } else {
             &[]
         };
-        let life_words = if span.life.is_some() { 2 } else { 0 };
-        let words = SPAN_WORDS + life_words + field_words(fields);
+        let added = match &span.identity {
+            Some(identity) => AddedWords::new(identity, span.seq, span.parent),
+            None => AddedWords::default(),
+        };
+        let life_at = SPAN_WORDS + added.words().len();
+        let fields_at = life_at + if span.life.is_some() { 2 } else { 0 };
+        let words = fields_at + field_words(fields);
         if !self.producer.fits(words) && !self.make_room(capture, shared, words) {
             return drop_span(capture, shared);
         }
         let Some(ring) = &shared.ring else { return };
-        let flags = span.flags | (u8::from(!fields.is_empty()) * WITH_FIELDS);
+        let with_fields = u16::from(!fields.is_empty()) * WITH_FIELDS;
+        let flags = span.flags | added.flags | with_fields;
         self.producer.put_first(ring, span.words(flags, words));
+        for (offset, &word) in added.words().iter().enumerate() {
+            self.producer.put(ring, SPAN_WORDS + offset, word);
+        }
         if let Some((busy, activations)) = span.life {
-            self.producer.put(ring, SPAN_WORDS, busy);
-            self.producer
-                .put(ring, SPAN_WORDS + 1, u64::from(activations));
+            self.producer.put(ring, life_at, busy);
+            self.producer.put(ring, life_at + 1, u64::from(activations));
         }
         if !fields.is_empty() {
-            self.put_fields(shared, SPAN_WORDS + life_words, fields);
+            self.put_fields(shared, fields_at, fields);
         }
         self.producer.publish(ring, words);
     }
@@ -196,7 +263,7 @@ impl Work {
         capture: &Capture,
         shared: &ThreadShared,
         site: SiteId,
-        span: u64,
+        around: EventPlace,
         level: Level,
         fields: &[u8],
     ) {
@@ -204,20 +271,28 @@ impl Work {
             capture.counters.dropped_events.fetch_add(1, Relaxed);
             return;
         };
-        let words = EVENT_WORDS + field_words(fields);
+        // The number of the operation, where it is not that of the span.
+        let of_call = around.number != around.span;
+        let fields_at = EVENT_WORDS + usize::from(of_call);
+        let words = fields_at + field_words(fields);
         if !self.producer.fits(words) && !self.make_room(capture, shared, words) {
             ring.dropped_events
                 .store(ring.dropped_events.load(Relaxed) + 1, Relaxed);
             return;
         }
-        let flags = u8::from(!fields.is_empty()) * WITH_FIELDS;
+        let with_fields = u16::from(!fields.is_empty()) * WITH_FIELDS;
+        let flags =
+            with_fields | u16::from(of_call) * OWN_NUMBER | u16::from(around.adopted) * OWN_ID;
         let producer = &mut self.producer;
         producer.put(ring, 0, header(Kind::Event, flags, words, site));
-        producer.put(ring, 1, span);
+        producer.put(ring, 1, around.span);
         producer.put(ring, 2, capture.clock.tick());
         producer.put(ring, 3, level as u64);
+        if of_call {
+            producer.put(ring, EVENT_WORDS, around.number);
+        }
         if !fields.is_empty() {
-            self.put_fields(shared, EVENT_WORDS, fields);
+            self.put_fields(shared, fields_at, fields);
         }
         self.producer.publish(ring, words);
     }

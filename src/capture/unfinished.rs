@@ -5,19 +5,29 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use super::capture::Capture;
-use super::drain::{Batch, dynamic_name};
-use super::local::{FRAME_OVERLAPS, ThreadShared};
+use super::drain::Batch;
+use super::found::Found;
+use super::local::{FRAME_OVERLAPS, Frame, ThreadShared};
 use super::lock;
+use super::place::Identity;
 use super::sites::{ASYNC, HELD};
 use super::span_state::{FIRST_STREAMED, OVERLAPS, SpanState};
-use crate::model::{Fields, FrameCount, Nanos, Site, SpanKind, SpanRecord, SpanSeq, Thread};
+use crate::model::{Fields, FrameCount, Ids, Nanos, Site, SpanKind, SpanRecord, SpanSeq, Thread};
 
 /// An open span, read from its state.
 struct Open<'a> {
     state: &'a SpanState,
     site: &'a Site,
     thread: &'a Thread,
+    ids: Option<Ids>,
     fields: Vec<u8>,
+}
+
+/// What is read from the state of a span that is entered.
+#[derive(Default)]
+struct OwnPart {
+    fields: Vec<u8>,
+    ids: Option<Ids>,
 }
 
 impl Capture {
@@ -28,9 +38,7 @@ impl Capture {
         let now = self.clock.now();
         let going_on = first_activations(&threads);
         for shared in &threads {
-            let mut batch = Batch::default();
-            self.entered(shared, &sites, now, &mut batch);
-            deliver(&batch);
+            self.entered(shared, &sites, now, &mut deliver);
             for state in &shared.own {
                 self.open_span(state, shared, &sites, now, &going_on, &mut deliver);
             }
@@ -45,24 +53,31 @@ impl Capture {
         });
     }
 
-    /// Activations that go on, on one thread.
-    fn entered<'a>(
+    /// Hands on the activations that go on, on one thread.
+    fn entered(
         &self,
-        shared: &'a ThreadShared,
-        sites: &'a [Arc<Site>],
+        shared: &ThreadShared,
+        sites: &[Arc<Site>],
         now: Nanos,
-        batch: &mut Batch<'a>,
+        deliver: &mut impl FnMut(&Batch<'_>),
     ) {
         let table = self.registry.path_table();
         let depth = shared.depth.load(Acquire);
+        let frames: Vec<_> = (0..depth).map_while(|at| shared.shared_frame(at)).collect();
+        let own: Vec<_> = frames
+            .iter()
+            .enumerate()
+            .map(|(at, frame)| self.own_part(shared, frame, at.checked_sub(1).map(|at| frames[at])))
+            .collect();
+        let mut batch = Batch::default();
         let mut parent = None;
-        for frame in (0..depth).map_while(|at| shared.shared_frame(at)) {
+        for (frame, own) in frames.iter().zip(&own) {
             let path = frame.path().0 as usize;
             let site = table
                 .nodes
                 .get(path)
                 .and_then(|&(_, site)| sites.get(site.0 as usize));
-            let Some(site) = site else { return };
+            let Some(site) = site else { break };
             let span = SpanSeq(frame.seq.load(Relaxed));
             let kind = match frame.count() {
                 FrameCount::Span => SpanKind::Whole,
@@ -71,21 +86,51 @@ impl Capture {
                 FrameCount::Nothing => continue,
             };
             let start = self.clock.scale().at(frame.entered.load(Relaxed));
+            let fields = match kind {
+                SpanKind::Poll => Fields::empty(),
+                _ => Fields::new(site, &own.fields),
+            };
             batch.spans.push(SpanRecord {
                 span,
                 parent,
                 kind,
                 site,
-                name: None,
+                name: fields.otel_name(),
                 thread: &shared.thread,
                 start,
                 end: now.max(start),
-                fields: Fields::empty(),
+                fields,
                 unfinished: true,
-                ids: None,
+                ids: own.ids,
                 overlapping: frame.node_and_flags().1 & FRAME_OVERLAPS != 0,
             });
             parent = Some(span);
+        }
+        deliver(&batch);
+    }
+
+    /// Returns the fields and the ids of a span that is entered; none where nothing is known of the span.
+    fn own_part(&self, shared: &ThreadShared, frame: &Frame, outer: Option<&Frame>) -> OwnPart {
+        let id = frame.id.load(Relaxed);
+        let in_table = shared.own_state(id);
+        let found = match in_table.id.load(Relaxed) == id {
+            true => None,
+            false => self.find(id),
+        };
+        let state = found.as_ref().map_or(in_table, Found::state);
+        if state.seq.load(Relaxed) != frame.seq.load(Relaxed) {
+            return OwnPart::default();
+        }
+        let identity = || match frame.count() {
+            FrameCount::Call => {
+                let operation = frame.operation.load(Relaxed);
+                Identity::of_call(state, operation, outer)
+            }
+            _ => Identity::of(state),
+        };
+        OwnPart {
+            fields: lock(&state.extra).clone(),
+            ids: self.streams.ids.then(|| identity().ids(self.id_keys)),
         }
     }
 
@@ -110,6 +155,7 @@ impl Capture {
             state,
             site,
             thread: &shared.thread,
+            ids: (self.streams.ids).then(|| Identity::of(state).ids(self.id_keys)),
             fields,
         };
         let mut batch = Batch::default();
@@ -175,13 +221,13 @@ impl Open<'_> {
             parent: sequence(self.state.declared_parent.load(Relaxed)),
             kind,
             site: self.site,
-            name: dynamic_name(self.site, fields),
+            name: fields.otel_name(),
             thread: self.thread,
             start,
             end,
             fields,
             unfinished: false,
-            ids: None,
+            ids: self.ids,
             overlapping: false,
         }
     }

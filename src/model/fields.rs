@@ -53,6 +53,22 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// Returns the fields as they travel.
+    pub(crate) fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// Returns `otel.name` where the program set it.
+    pub(crate) fn otel_name(&self) -> Option<&'a str> {
+        if self.bytes.is_empty() || !self.site?.fields.contains(&"otel.name") {
+            return None;
+        }
+        match self.get("otel.name")? {
+            Value::Str { text, .. } => Some(text),
+            _ => None,
+        }
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()

@@ -34,6 +34,9 @@ pub struct Losses {
     /// Async spans whose latency counts from their first activation, because all earlier spans of their site were plain
     /// and the time of their creation was therefore not noted. At most a few per site.
     pub late_latencies: u64,
+    /// Calls through held spans that looked like polls of an async span when they ended: they count as calls, but are no
+    /// operations for the sinks. At most a few for each span.
+    pub late_calls: u64,
     /// Activations that ended before they began because the clock stepped back; counted as zero.
     pub clock_steps: u64,
     /// Callbacks that arrived on a thread that was shutting down.

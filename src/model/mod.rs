@@ -45,6 +45,6 @@ pub(crate) use snapshot::{
 };
 pub(crate) use time::TickScale;
 pub use time::{Nanos, WallAnchor};
-pub(crate) use trace::IdKeys;
+pub(crate) use trace::{Ambient, IdKeys};
 pub use trace::{Ids, SpanId, TraceId};
 pub use trace_context::{TraceContext, TraceContextError};

@@ -28,6 +28,8 @@ pub struct Operation<'a> {
     pub fields: Fields<'a>,
     /// What happened inside, by time of arrival.
     pub events: &'a [OperationEvent<'a>],
+    /// How many events more there were than fit (128 for one operation).
+    pub dropped_events: u32,
     /// It was still open when the capture ended; `end` is that time.
     pub unfinished: bool,
 }

@@ -1,7 +1,7 @@
 //! What streams to the sinks while the program runs.
 
 use super::fields::Fields;
-use super::{Ids, Nanos, Site, SpanSeq, Thread};
+use super::{Ids, Nanos, Site, SpanId, SpanSeq, Thread};
 
 /// One bar of a timeline: an activation of a span on one thread, or the life of an async span.
 ///
@@ -62,6 +62,8 @@ pub enum SpanKind {
 pub struct EventRecord<'a> {
     /// The span around it on its thread, if any.
     pub span: Option<SpanSeq>,
+    /// The operation around it; `None` unless a sink [wants ids](crate::Wants::ids).
+    pub operation: Option<SpanId>,
     /// The callsite of the event.
     pub site: &'a Site,
     /// The thread that emitted it.

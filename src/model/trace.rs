@@ -53,6 +53,8 @@ pub struct Ids {
     /// What whoever began the trace decided: whether its spans are to be recorded. Always true of traces that begin
     /// here; the ratio of [`Otlp::sample_ratio`](crate::otlp::Otlp::sample_ratio) applies later.
     pub sampled: bool,
+    /// The trace began in another process, or with another tracing library in this one.
+    pub remote_trace: bool,
     /// Another layer of the program made these ids and exports the span.
     pub adopted: bool,
 }
@@ -66,9 +68,18 @@ impl Ids {
             parent: None,
             parent_is_remote: false,
             sampled: true,
+            remote_trace: false,
             adopted: false,
         }
     }
+}
+
+/// The span of another tracing library that a thread is in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ambient {
+    pub(crate) trace: TraceId,
+    pub(crate) span: SpanId,
+    pub(crate) sampled: bool,
 }
 
 /// Makes ids out of sequence numbers, so that nothing has to be stored for them while a span runs.

@@ -145,6 +145,13 @@ impl TraceContext {
         self
     }
 
+    /// Returns the same span with the `tracestate` and the baggage of another context.
+    pub(crate) fn carrying(mut self, other: &TraceContext) -> TraceContext {
+        self.state = other.state.clone();
+        self.baggage = other.baggage.clone();
+        self
+    }
+
     /// Returns the trace.
     pub fn trace_id(&self) -> TraceId {
         self.trace

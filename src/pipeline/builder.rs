@@ -383,9 +383,11 @@ impl CortexBuilder {
             .iter()
             .fold(Wants::PROFILE, |wants, outlet| wants.or(outlet.wants));
         let streams = Streams {
-            spans: wants.spans,
-            events: wants.events,
+            spans: wants.spans || wants.operations,
+            events: wants.events || wants.operations,
             fields: wants.fields,
+            polls: wants.spans,
+            ids: wants.ids,
         };
         let cost = calibrate(&clock, self.limits, streams);
         let capture = Arc::new(Capture::new(Settings {
@@ -394,6 +396,7 @@ impl CortexBuilder {
             streams,
             overflow: self.overflow,
             held: self.held,
+            ambient: None,
         }));
         let samples = Arc::new(Mutex::new(VecDeque::new()));
         let sampler = match self.resources {

@@ -56,6 +56,10 @@ pub(super) fn run(session: &Session) {
         if let Some(ticket) = flush_asked {
             session.flushed(ticket);
         }
+        session
+            .outlets
+            .iter()
+            .for_each(|outlet| outlet.note_export());
         take_ended(session);
         if now >= next_window {
             count_windows(session);

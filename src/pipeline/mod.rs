@@ -14,6 +14,7 @@
 //! | `session` | what the threads of a capture share, and its end |
 //! | `collector` | the thread that feeds the sinks |
 //! | `outlets` | the sinks, kept apart from each other |
+//! | `span_ext` | spans whose traces go through several processes |
 //! | `guard` | what the program holds |
 //! | `exits` | the ways a process ends without dropping the guard |
 
@@ -25,12 +26,14 @@ mod guard;
 mod init;
 mod outlets;
 mod session;
+mod span_ext;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use builder::{BuildError, CortexBuilder, TextReport};
 pub use guard::{CortexGuard, FinishError, FlushError, SinkFailure, SinkFailureKind, Summary};
 pub use init::{InitError, init};
+pub use span_ext::CortexSpanExt;
 
 /// Locks; what these locks protect stays usable after a panic elsewhere.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -28,6 +28,7 @@ pub(super) struct Outlet {
     /// The first error; streaming ends with it. Apart from the state, so that whoever asks for it never stands in the
     /// way of a batch.
     failure: Mutex<Option<SinkFailureKind>>,
+    /// Apart from the state for the same reason.
     export: Mutex<Option<Export>>,
 }
 
@@ -107,15 +108,22 @@ impl Outlet {
         self.stream(Sink::flush);
     }
 
-    /// Returns what became of what the sink sends elsewhere, as of its last call if it is in one now.
-    pub(super) fn export(&self) -> Option<Export> {
-        let mut last = lock(&self.export);
-        if let Some(state) = self.try_state()
-            && let Ok(export) = catch_unwind(AssertUnwindSafe(|| state.sink.export()))
-        {
-            *last = export;
+    /// Asks the sink what became of what it sends elsewhere; only for who calls the sink anyway.
+    pub(super) fn note_export(&self) {
+        if let Some(state) = self.try_state() {
+            self.note_export_of(&state);
         }
-        last.clone()
+    }
+
+    fn note_export_of(&self, state: &State) {
+        if let Ok(export) = catch_unwind(AssertUnwindSafe(|| state.sink.export())) {
+            *lock(&self.export) = export;
+        }
+    }
+
+    /// Returns what became of what the sink sends elsewhere, as far as it was asked.
+    pub(super) fn export(&self) -> Option<Export> {
+        lock(&self.export).clone()
     }
 
     /// Whether the sink wants the live profile now.
@@ -155,6 +163,7 @@ impl Outlet {
         }
         state.finished = true;
         self.note(attempt(|| state.sink.finish(profile, diagnosis, deadline)));
+        self.note_export_of(&state);
     }
 }
 

@@ -12,8 +12,9 @@ use super::outlets::{self, Outlet, Turn};
 use crate::aggregate::{Aggregator, Context};
 use crate::capture::process::is_forked_child;
 use crate::capture::suppress_on_this_thread;
-use crate::capture::{Batch, Capture, Cost, Drain, InFlight};
+use crate::capture::{Batch, Capture, Cost, Drain, InFlight, Outlets};
 use crate::diagnose::{Thresholds, diagnose};
+use crate::join::Join;
 use crate::model::{Export, Failure, Process, Profile};
 use crate::resources::{Observed, Sampler};
 
@@ -24,6 +25,7 @@ pub(super) struct Session {
     /// Those that want spans or events.
     streaming: Vec<Arc<Outlet>>,
     in_flight: InFlight,
+    join: Mutex<Join>,
     pub(super) aggregator: Mutex<Aggregator>,
     pub(super) samples: Arc<Mutex<VecDeque<OwnedSample>>>,
     pub(super) sampler: Option<Sampler>,
@@ -69,6 +71,7 @@ impl Session {
             capture: parts.capture,
             streaming: parts.outlets.iter().filter(streams).cloned().collect(),
             in_flight: InFlight::default(),
+            join: Mutex::default(),
             outlets: parts.outlets,
             aggregator: Mutex::default(),
             samples: parts.samples,
@@ -95,17 +98,13 @@ impl Session {
 
     /// Empties the rings into the sinks; returns whether there was anything.
     pub(super) fn drain(&self, drain: &mut Drain) -> bool {
-        drain.run(
-            &self.capture,
-            &self.in_flight,
-            self.streaming.len(),
-            |outlet, batch| self.streaming[outlet].deliver(batch),
-        )
+        drain.run(&self.capture, &self.in_flight, &mut Streaming(self))
     }
 
     fn deliver(&self, batch: &Batch<'_>) {
-        for outlet in &self.streaming {
-            outlet.deliver(batch);
+        let mut streaming = Streaming(self);
+        for outlet in 0..streaming.count() {
+            streaming.deliver(outlet, batch);
         }
     }
 
@@ -192,6 +191,7 @@ impl Session {
         let mut aggregator = lock(&self.aggregator);
         self.capture.reset();
         aggregator.reset();
+        lock(&self.join).reset();
         if let Some(sampler) = &self.sampler {
             sampler.reset();
         }
@@ -221,7 +221,15 @@ impl Session {
         };
         // Held while the threads are read, so that none of them is taken over in between and counted twice or never.
         let aggregator = lock(&self.aggregator);
-        aggregator.profile(&self.capture.snapshot(), context)
+        let mut profile = aggregator.profile(&self.capture.snapshot(), context);
+        if self.capture.streams().ids {
+            let join = lock(&self.join);
+            profile.losses.dropped_events += join.dropped_events();
+            for row in &mut profile.sites {
+                row.examples = join.examples(row.site.id);
+            }
+        }
+        profile
     }
 
     /// Ends the capture and delivers the results; the second caller gets what the first got.
@@ -268,15 +276,17 @@ impl Session {
     /// Delivers what is left after the capture was closed.
     pub(super) fn deliver_rest(&self) {
         // What a sink that hangs has kept from the others.
-        let streaming = &self.streaming;
-        let deliver = |outlet: usize, batch: &Batch<'_>| streaming[outlet].deliver(batch);
-        self.in_flight
-            .resume(&self.capture, streaming.len(), deliver);
-        self.drain(&mut Drain::default());
+        self.in_flight.resume(&self.capture, &mut Streaming(self));
+        let mut drain = Drain::default();
+        while self.drain(&mut drain) {}
         collector::deliver_samples(self);
         let claimed = std::mem::replace(&mut lock(&self.control).unfinished_claimed, true);
         if !claimed {
             self.capture.unfinished(|batch| self.deliver(batch));
+        }
+        // Operations wait for one round more.
+        for _ in 0..2 {
+            Streaming(self).end_round();
         }
     }
 
@@ -339,6 +349,10 @@ impl Session {
                 .map(|failure| Failure::new(&failure.sink, failure.to_string()));
             losses.failures.extend(described);
         }
+        let exports = self.exports();
+        if exports != profile.exports {
+            Arc::make_mut(&mut profile).exports = exports;
+        }
         failures.extend(new);
         let last = outlets::finish(&self.outlets, Turn::Last, &profile, &diagnosis, until);
         failures.extend(last);
@@ -362,6 +376,38 @@ impl Session {
         } else {
             Err(FinishError::new(failures, summary))
         }
+    }
+}
+
+/// Those who get what the threads streamed: the join stage first, then the sinks.
+struct Streaming<'a>(&'a Session);
+
+impl Outlets for Streaming<'_> {
+    fn count(&self) -> usize {
+        1 + self.0.streaming.len()
+    }
+
+    fn deliver(&mut self, outlet: usize, batch: &Batch<'_>) {
+        match outlet.checked_sub(1) {
+            Some(sink) => self.0.streaming[sink].deliver(batch),
+            None if self.0.capture.streams().ids => {
+                lock(&self.0.join).take(&batch.spans, &batch.events);
+            }
+            None => {}
+        }
+    }
+
+    fn end_round(&mut self) {
+        if !self.0.capture.streams().ids {
+            return;
+        }
+        // Not under the lock, which whoever takes over from a sink that hangs needs.
+        let finished = lock(&self.0.join).end_round();
+        finished.deliver(|operations| {
+            for outlet in &self.0.outlets {
+                outlet.operations(operations);
+            }
+        });
     }
 }
 

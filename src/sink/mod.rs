@@ -106,7 +106,8 @@ pub trait Sink: Send + 'static {
 
     /// Returns what became of the spans that this sink was to send elsewhere; `None`, the default, if it sends none.
     ///
-    /// Asked for each profile, and once more after `finish`, before the reports are written.
+    /// Asked several times a second between the other calls, and once more after `finish`, before the reports are
+    /// written.
     fn export(&self) -> Option<Export> {
         None
     }

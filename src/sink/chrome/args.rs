@@ -1,7 +1,7 @@
 //! The arguments of one event: its fields with their types, and what the sink adds.
 
 use super::json;
-use crate::model::{FOLLOWS_FROM, Fields, Value};
+use crate::model::{FOLLOWS_FROM, Fields, Ids, Value};
 
 /// Set before an argument of ours where the program has a field of the same name.
 const OWN: &str = "cortex.";
@@ -43,6 +43,14 @@ impl Args {
         }
         if follows {
             self.follows_from(out, fields);
+        }
+    }
+
+    /// Appends the ids under which a tracing backend has the span.
+    pub(super) fn ids(&mut self, out: &mut Vec<u8>, ids: Option<Ids>) {
+        if let Some(ids) = ids {
+            self.own_text(out, "trace_id", &ids.trace.to_string());
+            self.own_text(out, "span_id", &ids.span.to_string());
         }
     }
 

@@ -148,9 +148,11 @@ impl Events {
         self.begin(out, record, b",{\"ph\":\"X\"");
         out.extend_from_slice(b",\"dur\":");
         json::micros(out, end.saturating_sub(record.start).0);
-        if !record.fields.is_empty() || record.unfinished {
+        let ids = record.ids.filter(|_| record.kind != SpanKind::Poll);
+        if !record.fields.is_empty() || record.unfinished || ids.is_some() {
             self.args.open(out);
             self.args.fields(out, record.fields, None);
+            self.args.ids(out, ids);
             if record.unfinished {
                 self.args.own_mark(out, "unfinished");
             }
@@ -182,6 +184,7 @@ impl Events {
         lane_id(out, id);
         self.args.open(out);
         self.args.fields(out, record.fields, None);
+        self.args.ids(out, record.ids);
         if let SpanKind::Async { busy, activations } = record.kind {
             self.args.own_number(out, "busy_ns", busy.0);
             self.args

@@ -72,6 +72,11 @@ fn lines(losses: &Losses) -> Vec<String> {
             "whose latency counts from the first poll, because spans of its site had been polled once only before",
         ),
         (
+            losses.late_calls,
+            "call",
+            "through a held span that looked like a poll of an async span: counted, but no span of a trace",
+        ),
+        (
             losses.clock_steps,
             "activation",
             "ended before it began, as the clock stepped back: counted as zero",

@@ -86,6 +86,7 @@ fn span<'a>(
 fn event<'a>(site: &'a Site, thread: &'a Thread, at: u64, fields: Fields<'a>) -> EventRecord<'a> {
     EventRecord {
         span: None,
+        operation: None,
         site,
         thread,
         at: Nanos(at),

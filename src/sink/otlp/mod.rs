@@ -8,10 +8,13 @@
 
 mod context;
 mod encode;
+mod error;
 mod exporter;
 mod metrics;
+mod resource;
 mod sampling;
 mod settings;
 mod transport;
 
-pub use settings::Otlp;
+pub use error::OtlpError;
+pub use settings::{Compression, Otlp, Protocol, Temporality};

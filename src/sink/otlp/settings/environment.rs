@@ -1,0 +1,1 @@
+//! `OTEL_*` variables.

@@ -1,0 +1,75 @@
+//! What the user sets, and what comes of it together with the environment.
+
+mod builder;
+mod environment;
+mod target;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use self::builder::Otlp;
+pub(crate) use self::target::Target;
+use super::resource::Resource;
+
+/// How requests travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Protocol {
+    /// gRPC over HTTP/2; receivers usually listen on port 4317.
+    Grpc,
+    /// Protobuf in HTTP POST requests; receivers usually listen on port 4318.
+    #[default]
+    HttpProtobuf,
+    /// JSON in HTTP POST requests, for receivers that take nothing else: it costs both sides several times more.
+    HttpJson,
+}
+
+/// How request bodies are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Compression {
+    /// Not at all.
+    #[default]
+    None,
+    /// gzip: about a tenth of the bytes for some milliseconds of the exporter's thread per batch.
+    Gzip,
+}
+
+/// Whether metrics count from the start of the capture or from the last export.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Temporality {
+    /// From the start; what Prometheus wants.
+    #[default]
+    Cumulative,
+    /// From the last export, but for counts that also fall.
+    Delta,
+    /// As `Delta`: of all counters that this crate exports none is read only when it is exported.
+    LowMemory,
+}
+
+/// Settings that were checked.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// Who sends.
+    pub(crate) resource: Resource,
+    /// Where spans go; `None` if they are switched off.
+    pub(crate) traces: Option<Target>,
+    /// Where metrics go; `None` if they are switched off.
+    pub(crate) metrics: Option<Target>,
+    /// Spans in one request at most.
+    pub(crate) max_batch_spans: usize,
+    /// How long a span may wait for others.
+    pub(crate) schedule_delay: Duration,
+    /// Between two exports of metrics.
+    pub(crate) metrics_interval: Duration,
+    pub(crate) temporality: Temporality,
+    /// Encoded requests that wait or are under way, together.
+    pub(crate) max_queue_bytes: usize,
+    /// The file for what cannot be sent.
+    pub(crate) spill: Option<PathBuf>,
+    /// `OTEL_TRACES_SAMPLER` as it stands there.
+    pub(crate) sampler: Option<String>,
+    /// `OTEL_TRACES_SAMPLER_ARG` as it stands there.
+    pub(crate) sampler_arg: Option<String>,
+}

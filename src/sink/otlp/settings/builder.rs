@@ -1,16 +1,252 @@
 //! The settings as the user makes them.
 
-use super::super::error::OtlpError;
-use super::Settings;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::environment::Environment;
+use super::{Compression, Protocol, Temporality};
 
 /// Where and how to export; see [`CortexBuilder::otlp`](crate::CortexBuilder::otlp).
-#[derive(Debug, Clone)]
-pub struct Otlp {}
+///
+/// ```
+/// use std::time::Duration;
+/// use tracing_cortex::otlp::{Compression, Otlp, Protocol};
+///
+/// let otlp = Otlp::new("https://collector.example:4317")
+///     .protocol(Protocol::Grpc)
+///     .header("authorization", "Bearer 5f4dcc3b")
+///     .compression(Compression::Gzip)
+///     .service_name("checkout")
+///     .spill("unsent.jsonl");
+/// ```
+///
+/// Settings are checked when the capture is built. What is set here wins over the environment, of which
+/// [`Otlp::new`] takes nothing and [`Otlp::from_env`] everything that the specification of OpenTelemetry names.
+#[derive(Clone)]
+#[must_use = "settings do nothing until they are given to a capture"]
+pub struct Otlp {
+    pub(super) environment: Environment,
+    pub(super) endpoint: Option<String>,
+    pub(super) traces_endpoint: Option<String>,
+    pub(super) metrics_endpoint: Option<String>,
+    pub(super) protocol: Option<Protocol>,
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) compression: Option<Compression>,
+    pub(super) timeout: Option<Duration>,
+    pub(super) service_name: Option<String>,
+    pub(super) resource: Vec<(String, String)>,
+    pub(super) ca_certificate: Option<PathBuf>,
+    pub(super) client_identity: Option<(PathBuf, PathBuf)>,
+    pub(super) max_queue_bytes: usize,
+    pub(super) spill: Option<PathBuf>,
+    pub(super) schedule_delay: Option<Duration>,
+    pub(super) max_batch_spans: Option<usize>,
+    pub(super) traces: Option<bool>,
+    pub(super) metrics: Option<bool>,
+    pub(super) metrics_interval: Option<Duration>,
+    pub(super) temporality: Option<Temporality>,
+}
 
 impl Otlp {
-    /// Checks everything that can be known before the first request; `None` if `OTEL_SDK_DISABLED` is set or both
-    /// signals are off.
-    pub(crate) fn resolve(self) -> Result<Option<Settings>, OtlpError> {
-        Ok(None)
+    /// Sends to a receiver at a base URL such as `http://localhost:4318`; takes nothing from the environment.
+    pub fn new(endpoint: impl Into<String>) -> Otlp {
+        Otlp::with(Environment::default()).endpoint(endpoint)
+    }
+
+    /// Takes every setting from the environment; without any it sends protobuf to `http://localhost:4318`.
+    ///
+    /// | variable | values |
+    /// |---|---|
+    /// | `OTEL_EXPORTER_OTLP_ENDPOINT` | a base URL; HTTP adds `/v1/traces` and `/v1/metrics` |
+    /// | `OTEL_EXPORTER_OTLP_PROTOCOL` | `http/protobuf`, `grpc` or `http/json` |
+    /// | `OTEL_EXPORTER_OTLP_HEADERS` | `name=value,name=value`, values percent-encoded |
+    /// | `OTEL_EXPORTER_OTLP_COMPRESSION` | `gzip` or `none` |
+    /// | `OTEL_EXPORTER_OTLP_TIMEOUT` | for one request, in milliseconds |
+    /// | `OTEL_EXPORTER_OTLP_CERTIFICATE` | a PEM file: whom to trust |
+    /// | `OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE`, `OTEL_EXPORTER_OTLP_CLIENT_KEY` | PEM files: who we are |
+    /// | `OTEL_EXPORTER_OTLP_INSECURE` | `true`: no TLS for a gRPC endpoint without a scheme |
+    /// | all of them with `_TRACES_` or `_METRICS_` behind `OTLP` | for one signal; an endpoint is taken as it is |
+    /// | `OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE` | `cumulative`, `delta` or `lowmemory` |
+    /// | `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES` | a name; `key=value,key=value` |
+    /// | `OTEL_TRACES_EXPORTER`, `OTEL_METRICS_EXPORTER` | `otlp` or `none` |
+    /// | `OTEL_TRACES_SAMPLER`, `OTEL_TRACES_SAMPLER_ARG` | as the specification has them |
+    /// | `OTEL_BSP_SCHEDULE_DELAY`, `OTEL_METRIC_EXPORT_INTERVAL` | milliseconds |
+    /// | `OTEL_BSP_MAX_EXPORT_BATCH_SIZE` | spans |
+    /// | `OTEL_SDK_DISABLED` | `true`: nothing is exported |
+    ///
+    /// A variable without a value counts as not set. A wrong value is an error when the capture is built, unless a
+    /// method has set the same.
+    pub fn from_env() -> Otlp {
+        Otlp::from_lookup(&|name| {
+            let value = std::env::var_os(name)?;
+            Some(value.to_string_lossy().into_owned())
+        })
+    }
+
+    pub(super) fn from_lookup(lookup: &dyn Fn(&str) -> Option<String>) -> Otlp {
+        Otlp::with(Environment::read(lookup))
+    }
+
+    fn with(environment: Environment) -> Otlp {
+        Otlp {
+            environment,
+            endpoint: None,
+            traces_endpoint: None,
+            metrics_endpoint: None,
+            protocol: None,
+            headers: Vec::new(),
+            compression: None,
+            timeout: None,
+            service_name: None,
+            resource: Vec::new(),
+            ca_certificate: None,
+            client_identity: None,
+            max_queue_bytes: 64 << 20,
+            spill: None,
+            schedule_delay: None,
+            max_batch_spans: None,
+            traces: None,
+            metrics: None,
+            metrics_interval: None,
+            temporality: None,
+        }
+    }
+
+    /// Sends both signals to a base URL, to which HTTP adds `/v1/traces` and `/v1/metrics`.
+    ///
+    /// Default: `http://localhost:4318`, and port 4317 for gRPC.
+    pub fn endpoint(mut self, url: impl Into<String>) -> Otlp {
+        self.endpoint = Some(url.into());
+        self
+    }
+
+    /// Sends spans to this URL as it is, whatever [`Otlp::endpoint`] says.
+    pub fn traces_endpoint(mut self, url: impl Into<String>) -> Otlp {
+        self.traces_endpoint = Some(url.into());
+        self
+    }
+
+    /// Sends metrics to this URL as it is, whatever [`Otlp::endpoint`] says.
+    pub fn metrics_endpoint(mut self, url: impl Into<String>) -> Otlp {
+        self.metrics_endpoint = Some(url.into());
+        self
+    }
+
+    /// Sets how requests travel. Default: protobuf over HTTP.
+    pub fn protocol(mut self, protocol: Protocol) -> Otlp {
+        self.protocol = Some(protocol);
+        self
+    }
+
+    /// Adds a header to every request, such as `authorization`; replaces one of the same name.
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Otlp {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// Sets how request bodies are compressed. Default: not at all.
+    pub fn compression(mut self, compression: Compression) -> Otlp {
+        self.compression = Some(compression);
+        self
+    }
+
+    /// Limits one request, from the connection to the answer; it is then tried again. Default: 10 s.
+    pub fn timeout(mut self, timeout: Duration) -> Otlp {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Names the program in the backend: the attribute `service.name`. Default: `unknown_service:` and the executable.
+    pub fn service_name(mut self, name: impl Into<String>) -> Otlp {
+        self.service_name = Some(name.into());
+        self
+    }
+
+    /// Adds an attribute that stands over all spans and metrics, such as `deployment.environment.name`.
+    pub fn resource_attribute(mut self, key: impl Into<String>, value: impl Into<String>) -> Otlp {
+        self.resource.push((key.into(), value.into()));
+        self
+    }
+
+    /// Trusts only receivers with a certificate of this authority: a PEM file. Default: whom the system trusts.
+    pub fn ca_certificate(mut self, path: impl Into<PathBuf>) -> Otlp {
+        self.ca_certificate = Some(path.into());
+        self
+    }
+
+    /// Shows the receiver a certificate of our own: two PEM files.
+    pub fn client_identity(
+        mut self,
+        certificate: impl Into<PathBuf>,
+        key: impl Into<PathBuf>,
+    ) -> Otlp {
+        self.client_identity = Some((certificate.into(), key.into()));
+        self
+    }
+
+    /// Limits the memory of encoded requests that wait or are under way. Default: 64 MiB, at least 64 KiB; beyond it,
+    /// the oldest are spilled or dropped.
+    pub fn max_queue_bytes(mut self, bytes: usize) -> Otlp {
+        self.max_queue_bytes = bytes;
+        self
+    }
+
+    /// Writes spans that cannot be sent to the end of a file, which is made when it is first needed. Default: none.
+    ///
+    /// Each line is one request as OTLP-JSON, which the `otlpjsonfile` receiver of the OpenTelemetry Collector reads.
+    pub fn spill(mut self, path: impl Into<PathBuf>) -> Otlp {
+        self.spill = Some(path.into());
+        self
+    }
+
+    /// Sets how long a finished span may wait for others to go with it. Default: 1 s.
+    pub fn schedule_delay(mut self, delay: Duration) -> Otlp {
+        self.schedule_delay = Some(delay);
+        self
+    }
+
+    /// Limits the spans of one request. Default: 2048.
+    pub fn max_batch_spans(mut self, spans: usize) -> Otlp {
+        self.max_batch_spans = Some(spans);
+        self
+    }
+
+    /// Switches the export of spans on or off. Default: on.
+    pub fn traces(mut self, on: bool) -> Otlp {
+        self.traces = Some(on);
+        self
+    }
+
+    /// Switches the export of metrics on or off. Default: on.
+    pub fn metrics(mut self, on: bool) -> Otlp {
+        self.metrics = Some(on);
+        self
+    }
+
+    /// Sets the time between two exports of metrics. Default: 60 s, at least 10 ms.
+    pub fn metrics_interval(mut self, interval: Duration) -> Otlp {
+        self.metrics_interval = Some(interval);
+        self
+    }
+
+    /// Sets what metrics count from. Default: the start of the capture.
+    pub fn temporality(mut self, temporality: Temporality) -> Otlp {
+        self.temporality = Some(temporality);
+        self
+    }
+}
+
+impl fmt::Debug for Otlp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without the environment and the values of headers, which may be secrets.
+        let headers: Vec<_> = self.headers.iter().map(|(name, _)| name).collect();
+        f.debug_struct("Otlp")
+            .field("endpoint", &self.endpoint)
+            .field("protocol", &self.protocol)
+            .field("headers", &headers)
+            .field("compression", &self.compression)
+            .field("spill", &self.spill)
+            .finish_non_exhaustive()
     }
 }

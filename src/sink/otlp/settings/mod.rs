@@ -2,13 +2,17 @@
 
 mod builder;
 mod environment;
+mod identity;
+mod resolve;
 mod target;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 pub use self::builder::Otlp;
-pub(crate) use self::target::Target;
+pub(crate) use self::target::{Signal, Target};
 use super::resource::Resource;
 
 /// How requests travel.
@@ -42,9 +46,9 @@ pub enum Temporality {
     /// From the start; what Prometheus wants.
     #[default]
     Cumulative,
-    /// From the last export, but for counts that also fall.
+    /// From the last export.
     Delta,
-    /// As `Delta`: of all counters that this crate exports none is read only when it is exported.
+    /// As `Delta` for what is counted span by span, as `Cumulative` for counters that are read from the system.
     LowMemory,
 }
 

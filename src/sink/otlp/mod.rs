@@ -6,14 +6,18 @@
 //!  tick(Profile) ─▶ metrics ─────────────▶                  └─ what cannot be sent ─▶ spill file
 //! ```
 
-mod context;
+mod account;
 mod encode;
 mod error;
 mod exporter;
+mod json;
 mod metrics;
+mod queue;
 mod resource;
+mod retry;
 mod sampling;
 mod settings;
+mod spill;
 mod transport;
 
 pub use error::OtlpError;

@@ -1,0 +1,104 @@
+//! What became of each span and each metric point. The only place where they are counted.
+
+use super::settings::Signal;
+use crate::model::Export;
+
+/// The end of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// The receiver took it but for so many.
+    Exported { refused: u64, why: String },
+    /// The receiver refused it for good.
+    Refused { why: String },
+    /// It was given up.
+    Dropped { why: String },
+    /// It was written to the spill file.
+    Spilled { why: String },
+}
+
+#[derive(Debug)]
+pub(super) struct Account {
+    export: Export,
+    /// Nothing counts any more: what was on its way has been given up, whatever it still does.
+    is_closed: bool,
+}
+
+impl Account {
+    pub(super) fn new(endpoint: String) -> Account {
+        let mut export = Export::default();
+        export.name = "otlp".to_owned();
+        export.endpoint = endpoint;
+        Account {
+            export,
+            is_closed: false,
+        }
+    }
+
+    pub(super) fn export(&self) -> &Export {
+        &self.export
+    }
+
+    /// Counts what is on its way from now on.
+    pub(super) fn take(&mut self, signal: Signal, amount: u64) {
+        if signal == Signal::Traces {
+            self.export.pending += amount;
+        }
+    }
+
+    /// Counts what is no longer on its way.
+    pub(super) fn settle(&mut self, signal: Signal, amount: u64, fate: Fate) {
+        if self.is_closed {
+            return;
+        }
+        let (taken, why) = match &fate {
+            Fate::Exported { refused, why } => (amount - amount.min(*refused), why),
+            Fate::Refused { why } | Fate::Dropped { why } | Fate::Spilled { why } => (0, why),
+        };
+        let lost = amount - taken;
+        let export = &mut self.export;
+        if lost > 0 {
+            export.last_error = Some(why.clone());
+        }
+        match signal {
+            Signal::Metrics => {
+                export.exported_points += taken;
+                export.lost_points += lost;
+            }
+            Signal::Traces => {
+                export.pending = export.pending.saturating_sub(amount);
+                export.exported += taken;
+                match fate {
+                    Fate::Exported { .. } | Fate::Refused { .. } => export.refused += lost,
+                    Fate::Dropped { .. } => export.dropped += lost,
+                    Fate::Spilled { .. } => export.spilled += lost,
+                }
+            }
+        }
+    }
+
+    /// Gives up what is on its way; nothing is counted afterwards but what comes too late.
+    pub(super) fn close(&mut self, lost_points: u64, why: &str) {
+        if self.is_closed {
+            return;
+        }
+        self.is_closed = true;
+        let export = &mut self.export;
+        export.dropped += export.pending;
+        export.lost_points += lost_points;
+        if export.pending + lost_points > 0 {
+            export.last_error = Some(why.to_owned());
+        }
+        export.pending = 0;
+    }
+
+    /// Counts what comes after the end.
+    pub(super) fn too_late(&mut self, signal: Signal, amount: u64) {
+        match signal {
+            Signal::Traces => self.export.dropped += amount,
+            Signal::Metrics => self.export.lost_points += amount,
+        }
+        if amount > 0 {
+            self.export.last_error = Some("the export has ended before".to_owned());
+        }
+    }
+}

@@ -1,1 +1,246 @@
 //! Operations as protobuf bytes.
+//!
+//! Written by hand into one buffer, without an allocation for a span: on a busy program this is most of what exporting
+//! costs. The bytes are those that the generated types of `opentelemetry-proto` read back.
+
+mod attributes;
+mod event;
+mod protobuf;
+mod status;
+
+#[cfg(test)]
+mod tests;
+
+use self::attributes::Attributes;
+use self::protobuf::{
+    bytes, fixed64, fixed64_field, message, number, sized_field, sized_len, varint_field,
+};
+use self::status::Status;
+use crate::model::{FOLLOWS_FROM, Operation, Site, SiteId, Thread, Value, WallAnchor};
+
+/// `ScopeSpans.spans`.
+const SPAN: u8 = sized_field(2);
+const TRACE_ID: u8 = sized_field(1);
+const SPAN_ID: u8 = sized_field(2);
+const TRACE_STATE: u8 = sized_field(3);
+const PARENT_SPAN_ID: u8 = sized_field(4);
+const NAME: u8 = sized_field(5);
+const KIND: u8 = varint_field(6);
+const START: u8 = fixed64_field(7);
+const END: u8 = fixed64_field(8);
+const ATTRIBUTES: u8 = sized_field(9);
+const LINK: u8 = sized_field(13);
+/// Field 16 with four bytes for value needs two bytes.
+const FLAGS: [u8; 2] = [0x85, 0x01];
+
+const INTERNAL: u64 = 1;
+
+/// The trace is sampled, as W3C has it.
+const SAMPLED: u32 = 1;
+/// It is known whether the parent is in another process.
+const HAS_IS_REMOTE: u32 = 1 << 8;
+/// The parent is in another process.
+const IS_REMOTE: u32 = 1 << 9;
+
+/// Sites beyond are encoded anew each time.
+const MAX_KNOWN_SITES: usize = 1 << 16;
+
+/// Appends operations to a batch.
+#[derive(Debug)]
+pub(super) struct SpanEncoder {
+    anchor: WallAnchor,
+    attributes: Attributes,
+    /// What all spans of a site have in common, by [`SiteId`]; empty where none was seen yet.
+    sites: Vec<Box<[u8]>>,
+    /// The thread of the last span, which is mostly that of the next, and its attributes.
+    thread: Option<Thread>,
+    thread_bytes: Vec<u8>,
+}
+
+impl SpanEncoder {
+    pub(super) fn new(anchor: WallAnchor) -> SpanEncoder {
+        SpanEncoder {
+            anchor,
+            attributes: Attributes::default(),
+            sites: Vec::new(),
+            thread: None,
+            thread_bytes: Vec::new(),
+        }
+    }
+
+    /// Appends one entry of `ScopeSpans.spans`; returns whether its status is an error.
+    pub(super) fn append(&mut self, out: &mut Vec<u8>, operation: &Operation<'_>) -> bool {
+        let mut failed = false;
+        message(out, SPAN, |out| failed = self.span(out, operation));
+        failed
+    }
+
+    #[inline]
+    fn span(&mut self, out: &mut Vec<u8>, operation: &Operation<'_>) -> bool {
+        let ids = &operation.ids;
+        bytes(out, TRACE_ID, &ids.trace.0.to_be_bytes());
+        bytes(out, SPAN_ID, &ids.span.0.to_be_bytes());
+        let mut flags = HAS_IS_REMOTE;
+        if ids.sampled {
+            flags |= SAMPLED;
+        }
+        if ids.parent_is_remote {
+            flags |= IS_REMOTE;
+        }
+        if let Some(parent) = ids.parent {
+            bytes(out, PARENT_SPAN_ID, &parent.0.to_be_bytes());
+        }
+        out.extend_from_slice(&FLAGS);
+        out.extend_from_slice(&flags.to_le_bytes());
+        bytes(out, NAME, operation.display_name().as_bytes());
+        fixed64(out, START, self.anchor.unix_ns_at(operation.start));
+        fixed64(out, END, self.anchor.unix_ns_at(operation.end));
+
+        let mut status = Status::default();
+        let kind = self.fields(out, operation, &mut status);
+        number(out, KIND, kind);
+        self.own_attributes(out, operation);
+        for occurred in operation.events {
+            let error = event::append(out, &mut self.attributes, self.anchor, occurred);
+            status.event = error.or(status.event);
+        }
+        if let Some(state) = operation.fields.trace_state() {
+            bytes(out, TRACE_STATE, state.as_bytes());
+        }
+        for link in operation.fields.links() {
+            message(out, LINK, |out| {
+                bytes(out, TRACE_ID, &link.trace.0.to_be_bytes());
+                bytes(out, SPAN_ID, &link.span.0.to_be_bytes());
+            });
+        }
+        status.append(out);
+        status.is_error()
+    }
+
+    /// Appends the program's fields, but for those that say something of the span itself; returns its kind.
+    #[inline]
+    fn fields<'a>(
+        &mut self,
+        out: &mut Vec<u8>,
+        operation: &Operation<'a>,
+        status: &mut Status<'a>,
+    ) -> u64 {
+        self.attributes.begin(ATTRIBUTES);
+        let mut kind = INTERNAL;
+        for (key, value) in operation.fields {
+            let understood = match key {
+                // The links say that with ids that others know.
+                FOLLOWS_FROM => true,
+                "error" => {
+                    status.error = Some(value);
+                    false
+                }
+                _ if !key.starts_with("otel.") => false,
+                "otel.name" => true,
+                "otel.kind" => status::kind(value).map(|known| kind = known).is_some(),
+                "otel.status_code" => status.declare(value),
+                "otel.status_description" | "otel.status_message" => {
+                    status.description = Some(value);
+                    true
+                }
+                _ => false,
+            };
+            if !understood {
+                self.attributes.field(out, key, value);
+            }
+        }
+        kind
+    }
+
+    #[inline]
+    fn own_attributes(&mut self, out: &mut Vec<u8>, operation: &Operation<'_>) {
+        if self.attributes.may_have_ours() {
+            site_attributes(out, &self.attributes, operation.site);
+            thread_attributes(out, &self.attributes, operation.thread);
+        } else {
+            let known = self.sites.get(operation.site.id.0 as usize);
+            match known.filter(|known| !known.is_empty()) {
+                Some(known) => out.extend_from_slice(known),
+                None => self.learn_site(out, operation.site),
+            }
+            if self.thread.as_ref() != Some(operation.thread) {
+                self.thread = Some(operation.thread.clone());
+                self.thread_bytes.clear();
+                thread_attributes(&mut self.thread_bytes, &self.attributes, operation.thread);
+            }
+            out.extend_from_slice(&self.thread_bytes);
+        }
+        let own = &self.attributes;
+        own.own(out, "busy_ns", Value::U64(operation.busy.0));
+        own.own(out, "idle_ns", Value::U64(operation.idle().0));
+        if operation.activations != 1 {
+            let activations = Value::U64(operation.activations.into());
+            own.own(out, "cortex.activations", activations);
+        }
+        if operation.unfinished {
+            own.own(out, "cortex.unfinished", Value::Bool(true));
+        }
+    }
+
+    #[cold]
+    fn learn_site(&mut self, out: &mut Vec<u8>, site: &Site) {
+        let start = out.len();
+        site_attributes(out, &self.attributes, site);
+        let index = site.id.0 as usize;
+        if site.id == SiteId::OTHER || index >= MAX_KNOWN_SITES {
+            return;
+        }
+        if self.sites.len() <= index {
+            self.sites.resize(index + 1, Box::default());
+        }
+        self.sites[index] = out[start..].into();
+    }
+}
+
+fn site_attributes(out: &mut Vec<u8>, attributes: &Attributes, site: &Site) {
+    if let Some(file) = site.file {
+        attributes.own_text(out, "code.file.path", file);
+    }
+    if let Some(line) = site.line {
+        attributes.own(out, "code.line.number", Value::U64(line.into()));
+    }
+    if !site.target.is_empty() {
+        attributes.own_text(out, "code.module.name", site.target);
+    }
+}
+
+fn thread_attributes(out: &mut Vec<u8>, attributes: &Attributes, thread: &Thread) {
+    let id = thread.os_id.unwrap_or(thread.index);
+    attributes.own(out, "thread.id", Value::U64(id.into()));
+    if let Some(name) = &thread.name {
+        attributes.own_text(out, "thread.name", name);
+    }
+}
+
+/// Puts a request around `spans`, which [`SpanEncoder::append`] wrote; `resource` is an encoded `Resource`.
+pub(super) fn request(resource: &[u8], spans: &[u8]) -> Vec<u8> {
+    const RESOURCE_SPANS: u8 = sized_field(1);
+    const RESOURCE: u8 = sized_field(1);
+    const SCOPE_SPANS: u8 = sized_field(2);
+    const SCOPE: u8 = sized_field(1);
+    const SCOPE_NAME: u8 = sized_field(1);
+    const SCOPE_VERSION: u8 = sized_field(2);
+
+    let mut scope = Vec::with_capacity(64);
+    bytes(&mut scope, SCOPE_NAME, env!("CARGO_PKG_NAME").as_bytes());
+    bytes(
+        &mut scope,
+        SCOPE_VERSION,
+        env!("CARGO_PKG_VERSION").as_bytes(),
+    );
+    let scope_spans = sized_len(scope.len()) + spans.len();
+    let resource_spans = sized_len(resource.len()) + sized_len(scope_spans);
+
+    let mut out = Vec::with_capacity(sized_len(resource_spans));
+    number(&mut out, RESOURCE_SPANS, resource_spans as u64);
+    bytes(&mut out, RESOURCE, resource);
+    number(&mut out, SCOPE_SPANS, scope_spans as u64);
+    bytes(&mut out, SCOPE, &scope);
+    out.extend_from_slice(spans);
+    out
+}

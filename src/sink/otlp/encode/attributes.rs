@@ -1,0 +1,150 @@
+//! Attributes: keys and typed values, each key once.
+
+use super::protobuf::{self, bytes, fixed64_field, sized_field, sized_len, varint_field};
+use crate::model::Value;
+
+const KEY: u8 = sized_field(1);
+const VALUE: u8 = sized_field(2);
+const STRING: u8 = sized_field(1);
+const BOOL: u8 = varint_field(2);
+const INT: u8 = varint_field(3);
+const DOUBLE: u8 = fixed64_field(4);
+
+/// The attributes of one span or event while they are appended.
+#[derive(Debug, Default)]
+pub(super) struct Attributes {
+    /// The field of the message that they are.
+    field: u8,
+    /// The program's keys and where each begins.
+    keys: Vec<(&'static str, usize)>,
+    /// One of the keys may be one that we add.
+    ours: bool,
+}
+
+impl Attributes {
+    /// Begins a new set.
+    #[inline]
+    pub(super) fn begin(&mut self, field: u8) {
+        self.field = field;
+        self.keys.clear();
+        self.ours = false;
+    }
+
+    /// Appends a field of the program, and takes back an earlier value of it.
+    #[inline]
+    pub(super) fn field(&mut self, out: &mut Vec<u8>, key: &'static str, value: Value<'_>) {
+        if self.has(key) {
+            self.take_back(out, key);
+        }
+        self.ours |= may_be_ours(key);
+        self.keys.push((key, out.len()));
+        append(out, self.field, key, value);
+    }
+
+    /// Appends what we know, unless the program has set that key.
+    pub(super) fn own(&self, out: &mut Vec<u8>, key: &'static str, value: Value<'_>) {
+        if !self.ours || !self.has(key) {
+            append(out, self.field, key, value);
+        }
+    }
+
+    pub(super) fn own_text(&self, out: &mut Vec<u8>, key: &'static str, text: &str) {
+        self.own(out, key, Value::Str { text, cut: false });
+    }
+
+    /// Whether a key that we add may be there already.
+    pub(super) fn may_have_ours(&self) -> bool {
+        self.ours
+    }
+
+    #[inline]
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.keys.iter().any(|&(known, _)| known == key)
+    }
+
+    #[cold]
+    fn take_back(&mut self, out: &mut Vec<u8>, key: &str) {
+        let Some(at) = self.keys.iter().position(|&(known, _)| known == key) else {
+            return;
+        };
+        let (_, start) = self.keys.remove(at);
+        let end = self.keys.get(at).map_or(out.len(), |&(_, next)| next);
+        out.drain(start..end);
+        for (_, later) in &mut self.keys[at..] {
+            *later -= end - start;
+        }
+    }
+}
+
+/// Quick, and wrong only in saying yes: all keys that we add begin like this.
+#[inline]
+fn may_be_ours(key: &str) -> bool {
+    matches!(
+        key.as_bytes(),
+        [b'b', b'u', ..]
+            | [b'c', b'o', ..]
+            | [b'e', b'x', ..]
+            | [b'i', b'd', ..]
+            | [b'l', b'e', ..]
+            | [b'm', b'e', ..]
+            | [b't', b'a' | b'h', ..]
+    )
+}
+
+/// Appends one `KeyValue`.
+#[inline]
+pub(super) fn append(out: &mut Vec<u8>, field: u8, key: &str, value: Value<'_>) {
+    match value {
+        Value::Str { text, .. } => {
+            open(out, field, key, sized_len(text.len()));
+            bytes(out, STRING, text.as_bytes());
+        }
+        Value::Bool(value) => {
+            open(out, field, key, 2);
+            out.extend_from_slice(&[BOOL, u8::from(value)]);
+        }
+        Value::F64(value) => {
+            open(out, field, key, 9);
+            protobuf::fixed64(out, DOUBLE, value.to_bits());
+        }
+        Value::I64(value) => integer(out, field, key, value),
+        Value::U64(number) => match i64::try_from(number) {
+            Ok(value) => integer(out, field, key, value),
+            Err(_) => printed(out, field, key, value),
+        },
+        Value::I128(number) => match i64::try_from(number) {
+            Ok(value) => integer(out, field, key, value),
+            Err(_) => printed(out, field, key, value),
+        },
+        Value::U128(number) => match i64::try_from(number) {
+            Ok(value) => integer(out, field, key, value),
+            Err(_) => printed(out, field, key, value),
+        },
+    }
+}
+
+/// Appends a text attribute with the content of any value.
+pub(super) fn printed(out: &mut Vec<u8>, field: u8, key: &str, value: Value<'_>) {
+    protobuf::message(out, field, |out| {
+        bytes(out, KEY, key.as_bytes());
+        protobuf::message(out, VALUE, |out| {
+            protobuf::message(out, STRING, |out| protobuf::text(out, value));
+        });
+    });
+}
+
+#[inline]
+fn integer(out: &mut Vec<u8>, field: u8, key: &str, value: i64) {
+    let value = value.cast_unsigned();
+    open(out, field, key, 1 + protobuf::varint_len(value));
+    protobuf::number(out, INT, value);
+}
+
+/// Appends all of a `KeyValue` up to the content of its value.
+#[inline]
+fn open(out: &mut Vec<u8>, field: u8, key: &str, value_len: usize) {
+    let length = sized_len(key.len()) + sized_len(value_len);
+    protobuf::number(out, field, length as u64);
+    bytes(out, KEY, key.as_bytes());
+    protobuf::number(out, VALUE, value_len as u64);
+}

@@ -1,5 +1,7 @@
 //! Attributes: keys and typed values, each key once.
 
+use std::ops::Range;
+
 use super::protobuf::{self, bytes, fixed64_field, sized_field, sized_len, varint_field};
 use crate::model::Value;
 
@@ -15,8 +17,8 @@ const DOUBLE: u8 = fixed64_field(4);
 pub(super) struct Attributes {
     /// The field of the message that they are.
     field: u8,
-    /// The program's keys and where each begins.
-    keys: Vec<(&'static str, usize)>,
+    /// The program's keys and where each begins and ends.
+    keys: Vec<(&'static str, Range<usize>)>,
     /// One of the keys may be one that we add.
     ours: bool,
 }
@@ -37,8 +39,9 @@ impl Attributes {
             self.take_back(out, key);
         }
         self.ours |= may_be_ours(key);
-        self.keys.push((key, out.len()));
+        let start = out.len();
         append(out, self.field, key, value);
+        self.keys.push((key, start..out.len()));
     }
 
     /// Appends what we know, unless the program has set that key.
@@ -59,20 +62,19 @@ impl Attributes {
 
     #[inline]
     pub(super) fn has(&self, key: &str) -> bool {
-        self.keys.iter().any(|&(known, _)| known == key)
+        self.keys.iter().any(|(known, _)| *known == key)
     }
 
     #[cold]
     fn take_back(&mut self, out: &mut Vec<u8>, key: &str) {
-        let Some(at) = self.keys.iter().position(|&(known, _)| known == key) else {
+        let Some(at) = self.keys.iter().position(|(known, _)| *known == key) else {
             return;
         };
-        let (_, start) = self.keys.remove(at);
-        let end = self.keys.get(at).map_or(out.len(), |&(_, next)| next);
-        out.drain(start..end);
+        let (_, taken) = self.keys.remove(at);
         for (_, later) in &mut self.keys[at..] {
-            *later -= end - start;
+            *later = later.start - taken.len()..later.end - taken.len();
         }
+        out.drain(taken);
     }
 }
 
@@ -95,17 +97,16 @@ fn may_be_ours(key: &str) -> bool {
 #[inline]
 pub(super) fn append(out: &mut Vec<u8>, field: u8, key: &str, value: Value<'_>) {
     match value {
-        Value::Str { text, .. } => {
-            open(out, field, key, sized_len(text.len()));
-            bytes(out, STRING, text.as_bytes());
-        }
+        Value::Str { text, .. } => string(out, field, key, text),
         Value::Bool(value) => {
             open(out, field, key, 2);
-            out.extend_from_slice(&[BOOL, u8::from(value)]);
+            out.extend_from_slice(&[VALUE, 2, BOOL, u8::from(value)]);
         }
         Value::F64(value) => {
             open(out, field, key, 9);
-            protobuf::fixed64(out, DOUBLE, value.to_bits());
+            let mut bytes = [VALUE, 9, DOUBLE, 0, 0, 0, 0, 0, 0, 0, 0];
+            bytes[3..].copy_from_slice(&value.to_bits().to_le_bytes());
+            out.extend_from_slice(&bytes);
         }
         Value::I64(value) => integer(out, field, key, value),
         Value::U64(number) => match i64::try_from(number) {
@@ -124,6 +125,7 @@ pub(super) fn append(out: &mut Vec<u8>, field: u8, key: &str, value: Value<'_>) 
 }
 
 /// Appends a text attribute with the content of any value.
+#[cold]
 pub(super) fn printed(out: &mut Vec<u8>, field: u8, key: &str, value: Value<'_>) {
     protobuf::message(out, field, |out| {
         bytes(out, KEY, key.as_bytes());
@@ -134,17 +136,49 @@ pub(super) fn printed(out: &mut Vec<u8>, field: u8, key: &str, value: Value<'_>)
 }
 
 #[inline]
-fn integer(out: &mut Vec<u8>, field: u8, key: &str, value: i64) {
-    let value = value.cast_unsigned();
-    open(out, field, key, 1 + protobuf::varint_len(value));
-    protobuf::number(out, INT, value);
+fn string(out: &mut Vec<u8>, field: u8, key: &str, text: &str) {
+    let length = sized_len(text.len());
+    open(out, field, key, length);
+    if length < 0x80 {
+        out.extend_from_slice(&[VALUE, length as u8, STRING, text.len() as u8]);
+        out.extend_from_slice(text.as_bytes());
+    } else {
+        protobuf::number(out, VALUE, length as u64);
+        bytes(out, STRING, text.as_bytes());
+    }
 }
 
-/// Appends all of a `KeyValue` up to the content of its value.
+#[inline]
+fn integer(out: &mut Vec<u8>, field: u8, key: &str, value: i64) {
+    let mut rest = value.cast_unsigned();
+    // The longest varint has 10 bytes.
+    let mut bytes = [0; 13];
+    let digits = protobuf::varint_len(rest);
+    bytes[0] = VALUE;
+    bytes[1] = 1 + digits as u8;
+    bytes[2] = INT;
+    for byte in &mut bytes[3..2 + digits] {
+        *byte = rest as u8 | 0x80;
+        rest >>= 7;
+    }
+    bytes[2 + digits] = rest as u8;
+    open(out, field, key, 1 + digits);
+    // Of fixed length, for which the compiler needs no call.
+    let end = out.len() + 3 + digits;
+    out.extend_from_slice(&bytes);
+    out.truncate(end);
+}
+
+/// Appends all of a `KeyValue` up to its value, which has this length.
 #[inline]
 fn open(out: &mut Vec<u8>, field: u8, key: &str, value_len: usize) {
     let length = sized_len(key.len()) + sized_len(value_len);
-    protobuf::number(out, field, length as u64);
-    bytes(out, KEY, key.as_bytes());
-    protobuf::number(out, VALUE, value_len as u64);
+    // Nearly all attributes are that short, and then every length is one byte.
+    if length < 0x80 {
+        out.extend_from_slice(&[field, length as u8, KEY, key.len() as u8]);
+        out.extend_from_slice(key.as_bytes());
+    } else {
+        protobuf::number(out, field, length as u64);
+        bytes(out, KEY, key.as_bytes());
+    }
 }

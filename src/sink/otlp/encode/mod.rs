@@ -12,11 +12,9 @@ mod status;
 mod tests;
 
 use self::attributes::Attributes;
-use self::protobuf::{
-    bytes, fixed64, fixed64_field, message, number, sized_field, sized_len, varint_field,
-};
+use self::protobuf::{bytes, fixed64_field, message, number, sized_field, sized_len, varint_field};
 use self::status::Status;
-use crate::model::{FOLLOWS_FROM, Operation, Site, SiteId, Thread, Value, WallAnchor};
+use crate::model::{Entry, FOLLOWS_FROM, Operation, Site, SiteId, Thread, Value, WallAnchor};
 
 /// `ScopeSpans.spans`.
 const SPAN: u8 = sized_field(2);
@@ -33,7 +31,7 @@ const LINK: u8 = sized_field(13);
 /// Field 16 with four bytes for value needs two bytes.
 const FLAGS: [u8; 2] = [0x85, 0x01];
 
-const INTERNAL: u64 = 1;
+const INTERNAL: u8 = 1;
 
 /// The trace is sampled, as W3C has it.
 const SAMPLED: u32 = 1;
@@ -77,9 +75,23 @@ impl SpanEncoder {
 
     #[inline]
     fn span(&mut self, out: &mut Vec<u8>, operation: &Operation<'_>) -> bool {
+        self.head(out, operation);
+        let mut status = Status::default();
+        let kind = self.fields(out, operation, &mut status);
+        out.extend_from_slice(&[KIND, kind]);
+        self.own_attributes(out, operation);
+        for occurred in operation.events {
+            let error = event::append(out, &mut self.attributes, self.anchor, occurred);
+            status.event = error.or(status.event);
+        }
+        status.append(out);
+        status.is_error()
+    }
+
+    /// Appends what every span has.
+    #[inline]
+    fn head(&self, out: &mut Vec<u8>, operation: &Operation<'_>) {
         let ids = &operation.ids;
-        bytes(out, TRACE_ID, &ids.trace.0.to_be_bytes());
-        bytes(out, SPAN_ID, &ids.span.0.to_be_bytes());
         let mut flags = HAS_IS_REMOTE;
         if ids.sampled {
             flags |= SAMPLED;
@@ -87,66 +99,52 @@ impl SpanEncoder {
         if ids.parent_is_remote {
             flags |= IS_REMOTE;
         }
+        // One piece of fixed length is faster than several.
+        let mut head = [0; 52];
+        head[..2].copy_from_slice(&[TRACE_ID, 16]);
+        head[2..18].copy_from_slice(&ids.trace.0.to_be_bytes());
+        head[18..20].copy_from_slice(&[SPAN_ID, 8]);
+        head[20..28].copy_from_slice(&ids.span.0.to_be_bytes());
+        head[28..30].copy_from_slice(&FLAGS);
+        head[30..34].copy_from_slice(&flags.to_le_bytes());
+        head[34] = START;
+        let start = self.anchor.unix_ns_at(operation.start);
+        head[35..43].copy_from_slice(&start.to_le_bytes());
+        head[43] = END;
+        let end = self.anchor.unix_ns_at(operation.end);
+        head[44..].copy_from_slice(&end.to_le_bytes());
+        out.extend_from_slice(&head);
         if let Some(parent) = ids.parent {
-            bytes(out, PARENT_SPAN_ID, &parent.0.to_be_bytes());
+            let mut bytes = [PARENT_SPAN_ID, 8, 0, 0, 0, 0, 0, 0, 0, 0];
+            bytes[2..].copy_from_slice(&parent.0.to_be_bytes());
+            out.extend_from_slice(&bytes);
         }
-        out.extend_from_slice(&FLAGS);
-        out.extend_from_slice(&flags.to_le_bytes());
         bytes(out, NAME, operation.display_name().as_bytes());
-        fixed64(out, START, self.anchor.unix_ns_at(operation.start));
-        fixed64(out, END, self.anchor.unix_ns_at(operation.end));
-
-        let mut status = Status::default();
-        let kind = self.fields(out, operation, &mut status);
-        number(out, KIND, kind);
-        self.own_attributes(out, operation);
-        for occurred in operation.events {
-            let error = event::append(out, &mut self.attributes, self.anchor, occurred);
-            status.event = error.or(status.event);
-        }
-        if let Some(state) = operation.fields.trace_state() {
-            bytes(out, TRACE_STATE, state.as_bytes());
-        }
-        for link in operation.fields.links() {
-            message(out, LINK, |out| {
-                bytes(out, TRACE_ID, &link.trace.0.to_be_bytes());
-                bytes(out, SPAN_ID, &link.span.0.to_be_bytes());
-            });
-        }
-        status.append(out);
-        status.is_error()
     }
 
-    /// Appends the program's fields, but for those that say something of the span itself; returns its kind.
+    /// Appends the program's fields, but for those that say something of the span itself, and what came with them;
+    /// returns the kind.
     #[inline]
     fn fields<'a>(
         &mut self,
         out: &mut Vec<u8>,
         operation: &Operation<'a>,
         status: &mut Status<'a>,
-    ) -> u64 {
+    ) -> u8 {
         self.attributes.begin(ATTRIBUTES);
         let mut kind = INTERNAL;
-        for (key, value) in operation.fields {
-            let understood = match key {
-                // The links say that with ids that others know.
-                FOLLOWS_FROM => true,
-                "error" => {
-                    status.error = Some(value);
-                    false
+        for entry in operation.fields.entries() {
+            match entry {
+                Entry::Field(key, value) => {
+                    if !said(key, value, &mut kind, status) {
+                        self.attributes.field(out, key, value);
+                    }
                 }
-                _ if !key.starts_with("otel.") => false,
-                "otel.name" => true,
-                "otel.kind" => status::kind(value).map(|known| kind = known).is_some(),
-                "otel.status_code" => status.declare(value),
-                "otel.status_description" | "otel.status_message" => {
-                    status.description = Some(value);
-                    true
-                }
-                _ => false,
-            };
-            if !understood {
-                self.attributes.field(out, key, value);
+                Entry::Link(link) => message(out, LINK, |out| {
+                    bytes(out, TRACE_ID, &link.trace.0.to_be_bytes());
+                    bytes(out, SPAN_ID, &link.span.0.to_be_bytes());
+                }),
+                Entry::TraceState(state) => bytes(out, TRACE_STATE, state.as_bytes()),
             }
         }
         kind
@@ -194,6 +192,28 @@ impl SpanEncoder {
             self.sites.resize(index + 1, Box::default());
         }
         self.sites[index] = out[start..].into();
+    }
+}
+
+/// Takes a field that says something of the span itself; returns whether that is all it is good for.
+#[inline]
+fn said<'a>(key: &'static str, value: Value<'a>, kind: &mut u8, status: &mut Status<'a>) -> bool {
+    match key {
+        "error" => {
+            status.error = Some(value);
+            false
+        }
+        // The links say that with ids that others know.
+        FOLLOWS_FROM => true,
+        _ if !key.starts_with("otel.") => false,
+        "otel.name" => true,
+        "otel.kind" => status::kind(value).map(|known| *kind = known).is_some(),
+        "otel.status_code" => status.declare(value),
+        "otel.status_description" | "otel.status_message" => {
+            status.description = Some(value);
+            true
+        }
+        _ => false,
     }
 }
 

@@ -10,7 +10,7 @@ const OK: u64 = 1;
 const ERROR: u64 = 2;
 
 /// Returns the number of a `SpanKind`, in any case.
-pub(super) fn kind(value: Value<'_>) -> Option<u64> {
+pub(super) fn kind(value: Value<'_>) -> Option<u8> {
     let Value::Str { text, .. } = value else {
         return None;
     };
@@ -18,7 +18,7 @@ pub(super) fn kind(value: Value<'_>) -> Option<u64> {
     let at = names
         .iter()
         .position(|name| text.eq_ignore_ascii_case(name))?;
-    Some(at as u64 + 1)
+    Some(at as u8 + 1)
 }
 
 /// What the fields and events of an operation say of how it went.

@@ -7,6 +7,7 @@
 //! ```
 
 mod account;
+mod batch;
 mod encode;
 mod error;
 mod exporter;
@@ -18,7 +19,10 @@ mod retry;
 mod sampling;
 mod settings;
 mod spill;
+mod sink;
 mod transport;
 
 pub use error::OtlpError;
+pub use sampling::Sampling;
 pub use settings::{Compression, Otlp, Protocol, Temporality};
+pub(crate) use sink::OtlpSink;

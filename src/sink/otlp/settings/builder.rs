@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::environment::Environment;
 use super::{Compression, Protocol, Temporality};
+use crate::sink::otlp::sampling::Choice;
 
 /// Where and how to export; see [`CortexBuilder::otlp`](crate::CortexBuilder::otlp).
 ///
@@ -46,6 +47,7 @@ pub struct Otlp {
     pub(super) metrics: Option<bool>,
     pub(super) metrics_interval: Option<Duration>,
     pub(super) temporality: Option<Temporality>,
+    pub(in crate::sink::otlp) sampling: Choice,
 }
 
 impl Otlp {
@@ -110,6 +112,7 @@ impl Otlp {
             metrics: None,
             metrics_interval: None,
             temporality: None,
+            sampling: Choice::default(),
         }
     }
 

@@ -14,6 +14,7 @@ use std::time::Duration;
 pub use self::builder::Otlp;
 pub(crate) use self::target::{Signal, Target};
 use super::resource::Resource;
+use super::sampling::Rules;
 
 /// How requests travel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -72,8 +73,6 @@ pub(crate) struct Settings {
     pub(crate) max_queue_bytes: usize,
     /// The file for what cannot be sent.
     pub(crate) spill: Option<PathBuf>,
-    /// `OTEL_TRACES_SAMPLER` as it stands there.
-    pub(crate) sampler: Option<String>,
-    /// `OTEL_TRACES_SAMPLER_ARG` as it stands there.
-    pub(crate) sampler_arg: Option<String>,
+    /// Which traces are exported.
+    pub(crate) sampling: Rules,
 }

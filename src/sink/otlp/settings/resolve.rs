@@ -56,7 +56,6 @@ impl Otlp {
             (None, Some(variable)) => variable.temporality()?,
             (None, None) => Default::default(),
         };
-        let text = |variable: Option<Variable<'_>>| variable.map(|known| known.value.to_owned());
         Ok(Some(Settings {
             resource: self.resource()?,
             traces,
@@ -90,8 +89,12 @@ impl Otlp {
                 |bytes| *bytes >= 64 << 10,
                 "at least 65,536 bytes",
             )?,
-            sampler: text(env.get(environment::TRACES_SAMPLER)),
-            sampler_arg: text(env.get(environment::TRACES_SAMPLER_ARG)),
+            sampling: self.sampling.clone().resolve(
+                env.get(environment::TRACES_SAMPLER)
+                    .map(|known| known.value),
+                env.get(environment::TRACES_SAMPLER_ARG)
+                    .map(|known| known.value),
+            )?,
             spill: self.spill,
         }))
     }

@@ -1,18 +1,26 @@
 //! What is missing from the report, and what making it cost.
 
-use super::number::{bytes, counted, percent, time};
+use super::number::{bytes, count, counted, percent, time};
 use super::page::{Page, Role};
 use super::visible::visible;
-use crate::model::{Losses, Overhead, Profile};
+use crate::model::{Export, Losses, Overhead, Profile};
 
 pub(super) fn print(profile: &Profile, page: &mut Page) {
     let losses = lines(&profile.losses);
     page.section("LOSSES AND COST", "");
-    if losses.is_empty() {
+    if losses.is_empty() && !profile.exports.iter().any(has_lost) {
         page.paragraph(Role::Plain, "  ", 2, "Nothing was lost.");
     }
     for line in losses {
         page.paragraph(Role::Strong, "  ", 2, &line);
+    }
+    for sent in &profile.exports {
+        let role = if has_lost(sent) {
+            Role::Strong
+        } else {
+            Role::Plain
+        };
+        page.paragraph(role, "  ", 2, &export(sent));
     }
     page.paragraph(Role::Plain, "  ", 2, &cost(&profile.overhead));
 }
@@ -109,6 +117,44 @@ fn lines(losses: &Losses) -> Vec<String> {
         )
     });
     counted.chain(failures).collect()
+}
+
+/// What was spilled can still be sent.
+fn has_lost(export: &Export) -> bool {
+    export.refused > 0 || export.dropped > 0 || export.lost_points > 0
+}
+
+/// Says what became of the spans that were to be sent elsewhere.
+fn export(export: &Export) -> String {
+    let mut text = format!(
+        "{} to {}: {} exported, {} refused, {} dropped",
+        visible(&export.name),
+        visible(&export.endpoint),
+        counted(export.exported, "span"),
+        count(export.refused),
+        count(export.dropped),
+    );
+    let others = [
+        (export.spilled, "written to the spill file"),
+        (export.pending, "on their way"),
+        (export.sampled_out, "left out by sampling"),
+        (export.adopted, "left to the program's own exporter"),
+    ];
+    for (number, what) in others.into_iter().filter(|(number, _)| *number > 0) {
+        text.push_str(&format!(", {} {what}", count(number)));
+    }
+    if export.exported_points > 0 || export.lost_points > 0 {
+        text.push_str(&format!(
+            "; {} exported, {} lost",
+            counted(export.exported_points, "metric point"),
+            count(export.lost_points),
+        ));
+    }
+    text.push('.');
+    if let Some(error) = &export.last_error {
+        text.push_str(&format!(" The last error: {}.", visible(error)));
+    }
+    text
 }
 
 fn cost(overhead: &Overhead) -> String {

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use crate::model::{
-    Bucket, Confidence, Diagnosis, Distribution, Failure, Finding, Losses, Nanos, OnCpu, PathStats,
-    Point, Process, Profile, Series, Severity, Site, SiteId, SiteStats, Split, Stats, ThreadStats,
-    Throughput, Unit,
+    Bucket, Confidence, Diagnosis, Distribution, Export, Failure, Finding, Losses, Nanos, OnCpu,
+    PathStats, Point, Process, Profile, Series, Severity, Site, SiteId, SiteStats, Split, Stats,
+    ThreadStats, Throughput, Unit,
 };
 
 const MS: u64 = 1_000_000;
@@ -198,6 +198,7 @@ pub(super) fn rich() -> (Profile, Diagnosis) {
     profile.overhead.share_of_cpu = Some(0.004);
     profile.overhead.background_cpu = Some(Nanos(12 * MS));
     profile.overhead.memory_bytes = 2_200_000;
+    profile.exports = vec![export()];
     (profile, diagnosis())
 }
 
@@ -219,6 +220,21 @@ fn series(name: &str, unit: Unit, values: &[f64]) -> Series {
         })
         .collect();
     series
+}
+
+fn export() -> Export {
+    Export {
+        name: "otlp".to_owned(),
+        endpoint: "http://localhost:4318".to_owned(),
+        exported: 10_234,
+        refused: 2,
+        dropped: 512,
+        spilled: 100,
+        sampled_out: 90_001,
+        exported_points: 480,
+        last_error: Some("503 Service \u{1b}[31mUnavailable".to_owned()),
+        ..Export::default()
+    }
 }
 
 fn diagnosis() -> Diagnosis {

@@ -7,7 +7,7 @@ use unicode_width::UnicodeWidthStr;
 use super::json::Document;
 use super::sample::{rich, site, sync_stats};
 use super::*;
-use crate::model::{Losses, Nanos, PathStats, ThreadStats};
+use crate::model::{Export, Losses, Nanos, PathStats, ThreadStats};
 
 fn golden(name: &str, actual: &str) {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -483,9 +483,36 @@ fn a_ceiling_that_says_nothing_and_a_likely_gain_that_says_the_same_are_left_out
 fn nothing_lost_is_said_in_words() {
     let (mut profile, diagnosis) = rich();
     profile.losses = Losses::default();
+    profile.exports.clear();
     let text = report_text(&profile, &diagnosis, &TextOptions::default());
     assert!(text.contains("Nothing was lost."));
     assert!(!text.contains("dropped"));
+}
+
+#[test]
+fn an_export_says_what_became_of_its_spans_and_counts_as_a_loss_where_some_did_not_arrive() {
+    let (mut profile, diagnosis) = rich();
+    profile.losses = Losses::default();
+    let mut export = Export {
+        name: "otlp".to_owned(),
+        endpoint: "http://tempo:4318".to_owned(),
+        exported: 1,
+        adopted: 3,
+        ..Export::default()
+    };
+    profile.exports = vec![export.clone()];
+    let text = report_text(&profile, &diagnosis, &TextOptions::default().width(200));
+    assert!(text.contains("Nothing was lost."));
+    let line = "otlp to http://tempo:4318: 1 span exported, 0 refused, 0 dropped, 3 left to the program's own exporter.\n";
+    assert!(text.contains(line), "{text}");
+    export.lost_points = 1;
+    profile.exports = vec![export];
+    let text = report_text(&profile, &diagnosis, &TextOptions::default().width(200));
+    assert!(!text.contains("Nothing was lost."));
+    assert!(
+        text.contains("exporter; 0 metric points exported, 1 lost.\n"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -72,6 +72,8 @@
 //! - `sysinfo` (default): process and system readings outside Linux, system CPU and memory everywhere. Without it the
 //!   readings from `/proc` and your own remain.
 //! - `signals` (default): [`CortexBuilder::flush_on_signals`]. Unix.
+//! - `otlp`: `CortexBuilder::otlp`, traces and metrics to any receiver of OTLP, with the crypto provider that the program
+//!   installed for TLS; `otlp-ring` brings one.
 //!
 //! The minimum Rust version is 1.95, which `sysinfo` needs.
 

@@ -21,6 +21,8 @@ use crate::clock::{Clock, ManualClock};
 use crate::diagnose::Thresholds;
 use crate::model::{Process, Sample, Unit};
 use crate::resources::{self, Callback, ResourceSource, Sampler, SamplerSettings};
+#[cfg(feature = "otlp")]
+use crate::sink::otlp::{Otlp, OtlpError, OtlpSink};
 use crate::sink::{ChromeSink, JsonSink, Sink, SinkError, TextSink, Wants};
 
 /// Where the text report goes.
@@ -75,6 +77,8 @@ pub struct CortexBuilder {
     chrome: Option<ChromeTo>,
     text: TextReport,
     json: Option<PathBuf>,
+    #[cfg(feature = "otlp")]
+    otlp: Option<Otlp>,
     resources: Option<Duration>,
     sinks: Vec<Box<dyn Sink>>,
     sources: Vec<Box<dyn ResourceSource>>,
@@ -99,6 +103,8 @@ impl CortexLayer {
             chrome: None,
             text: TextReport::Off,
             json: None,
+            #[cfg(feature = "otlp")]
+            otlp: None,
             resources: Some(DEFAULT_INTERVAL),
             sinks: Vec::new(),
             sources: Vec::new(),
@@ -213,6 +219,45 @@ impl CortexBuilder {
 
     pub(super) fn no_report_json(mut self) -> CortexBuilder {
         self.json = None;
+        self
+    }
+
+    /// Exports operations as spans, and metrics, to a collector, Jaeger, Tempo or any other receiver of OTLP. Feature
+    /// `otlp`.
+    ///
+    /// A thread of its own sends them, with or without an async runtime in the program. Whatever becomes of a span is
+    /// counted: see [`Export`](crate::Export) in [`Profile::exports`](crate::Profile::exports) and in the reports; spans
+    /// that did not arrive are an error of [`finish`](CortexGuard::finish).
+    ///
+    /// ```no_run
+    /// use tracing_cortex::CortexLayer;
+    /// use tracing_cortex::otlp::Otlp;
+    /// use tracing_subscriber::prelude::*;
+    ///
+    /// let (cortex, guard) = CortexLayer::builder()
+    ///     .otlp(Otlp::from_env().service_name("shop").sample_ratio(0.1).keep_errors())
+    ///     .build()?;
+    /// tracing_subscriber::registry().with(cortex).init();
+    /// tracing::info_span!("handle", otel.kind = "server").in_scope(|| {});
+    /// guard.finish()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// Span attributes are the fields, and `code.file.path`, `code.line.number`, `code.module.name`, `thread.id`,
+    /// `thread.name`, `busy_ns`, `idle_ns`, and where they say something `cortex.activations` and `cortex.unfinished`; a
+    /// field of the same name wins. Fields with a meaning of their own:
+    ///
+    /// | field | becomes |
+    /// |---|---|
+    /// | `otel.name` | the span's name |
+    /// | `otel.kind` | its kind: `server`, `client`, `producer`, `consumer` or `internal` |
+    /// | `otel.status_code`, `otel.status_description` | its status: `ok` or `error`, and why |
+    /// | `error` | status error unless it is `false` or `otel.status_code` says something else |
+    ///
+    /// An event of level ERROR makes the status an error too; with a field `error` it becomes an exception.
+    #[cfg(feature = "otlp")]
+    pub fn otlp(mut self, otlp: Otlp) -> CortexBuilder {
+        self.otlp = Some(otlp);
         self
     }
 
@@ -345,6 +390,11 @@ impl CortexBuilder {
     /// [`BuildError`] if an output cannot be opened, a setting is out of range or the system gives no thread.
     pub fn build(self) -> Result<(CortexLayer, CortexGuard), BuildError> {
         self.check()?;
+        #[cfg(feature = "otlp")]
+        let otlp = match self.otlp {
+            Some(otlp) => otlp.resolve().map_err(BuildError::Otlp)?,
+            None => None,
+        };
         let clock = match self.clock {
             Some(clock) => Clock::manual(clock),
             None => Clock::start(),
@@ -378,6 +428,12 @@ impl CortexBuilder {
                     Turn::Last,
                 ));
             }
+        }
+        #[cfg(feature = "otlp")]
+        if let Some(settings) = otlp {
+            let sink = OtlpSink::start(&settings, clock.anchor(), suppress_on_this_thread)
+                .map_err(BuildError::Thread)?;
+            outlets.push(Outlet::new(Box::new(sink), Turn::First));
         }
         let wants = outlets
             .iter()
@@ -564,6 +620,9 @@ pub enum BuildError {
         /// What it takes.
         accepted: &'static str,
     },
+    /// A setting of the export is wrong.
+    #[cfg(feature = "otlp")]
+    Otlp(OtlpError),
     /// The system gave no thread.
     Thread(io::Error),
     /// The signal handlers could not be installed.
@@ -577,6 +636,8 @@ impl fmt::Display for BuildError {
             BuildError::OutOfRange { setting, accepted } => {
                 write!(f, "{setting} is out of range; it takes {accepted}")
             }
+            #[cfg(feature = "otlp")]
+            BuildError::Otlp(error) => error.fmt(f),
             BuildError::Thread(_) => write!(
                 f,
                 "cannot start a thread for the capture; raise the limit of threads for this process"
@@ -594,6 +655,8 @@ impl Error for BuildError {
         match self {
             BuildError::Output(error) => error.source(),
             BuildError::OutOfRange { .. } => None,
+            #[cfg(feature = "otlp")]
+            BuildError::Otlp(error) => error.source(),
             BuildError::Thread(error) | BuildError::Signals(error) => Some(error),
         }
     }

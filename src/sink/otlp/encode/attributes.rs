@@ -19,6 +19,8 @@ pub(super) struct Attributes {
     field: u8,
     /// The program's keys and where each begins and ends.
     keys: Vec<(&'static str, Range<usize>)>,
+    /// The [`bit`] of each of them: a key whose bit is not there is new.
+    bits: u64,
     /// One of the keys may be one that we add.
     ours: bool,
 }
@@ -29,15 +31,18 @@ impl Attributes {
     pub(super) fn begin(&mut self, field: u8) {
         self.field = field;
         self.keys.clear();
+        self.bits = 0;
         self.ours = false;
     }
 
     /// Appends a field of the program, and takes back an earlier value of it.
     #[inline]
     pub(super) fn field(&mut self, out: &mut Vec<u8>, key: &'static str, value: Value<'_>) {
-        if self.has(key) {
+        let bit = bit(key);
+        if self.bits & bit != 0 {
             self.take_back(out, key);
         }
+        self.bits |= bit;
         self.ours |= may_be_ours(key);
         let start = out.len();
         append(out, self.field, key, value);
@@ -60,7 +65,6 @@ impl Attributes {
         self.ours
     }
 
-    #[inline]
     pub(super) fn has(&self, key: &str) -> bool {
         self.keys.iter().any(|(known, _)| *known == key)
     }
@@ -76,6 +80,17 @@ impl Attributes {
         }
         out.drain(taken);
     }
+}
+
+/// Returns one of 64 bits, which nearly always differs for the few keys of a span.
+#[inline]
+fn bit(key: &str) -> u64 {
+    let bytes = key.as_bytes();
+    let ends = match (bytes.first(), bytes.last()) {
+        (Some(first), Some(last)) => usize::from(*first) * 3 + usize::from(*last) * 5,
+        _ => 0,
+    };
+    1 << ((ends + bytes.len()) % 64)
 }
 
 /// Quick, and wrong only in saying yes: all keys that we add begin like this.
@@ -137,12 +152,14 @@ pub(super) fn printed(out: &mut Vec<u8>, field: u8, key: &str, value: Value<'_>)
 
 #[inline]
 fn string(out: &mut Vec<u8>, field: u8, key: &str, text: &str) {
-    let length = sized_len(text.len());
-    open(out, field, key, length);
-    if length < 0x80 {
-        out.extend_from_slice(&[VALUE, length as u8, STRING, text.len() as u8]);
+    if text.len() < SHORT {
+        let length = text.len() as u8;
+        open(out, field, key, 2 + text.len());
+        out.extend_from_slice(&[VALUE, 2 + length, STRING, length]);
         out.extend_from_slice(text.as_bytes());
     } else {
+        let length = sized_len(text.len());
+        open(out, field, key, length);
         protobuf::number(out, VALUE, length as u64);
         bytes(out, STRING, text.as_bytes());
     }
@@ -172,13 +189,17 @@ fn integer(out: &mut Vec<u8>, field: u8, key: &str, value: i64) {
 /// Appends all of a `KeyValue` up to its value, which has this length.
 #[inline]
 fn open(out: &mut Vec<u8>, field: u8, key: &str, value_len: usize) {
-    let length = sized_len(key.len()) + sized_len(value_len);
-    // Nearly all attributes are that short, and then every length is one byte.
-    if length < 0x80 {
-        out.extend_from_slice(&[field, length as u8, KEY, key.len() as u8]);
+    // Nearly all attributes are so short that every length is one byte.
+    if key.len() + value_len < SHORT {
+        let length = (4 + key.len() + value_len) as u8;
+        out.extend_from_slice(&[field, length, KEY, key.len() as u8]);
         out.extend_from_slice(key.as_bytes());
     } else {
+        let length = sized_len(key.len()) + sized_len(value_len);
         protobuf::number(out, field, length as u64);
         bytes(out, KEY, key.as_bytes());
     }
 }
+
+/// What is shorter has room for four bytes more within a length of one byte.
+const SHORT: usize = 0x80 - 4;

@@ -198,6 +198,10 @@ impl SpanEncoder {
 /// Takes a field that says something of the span itself; returns whether that is all it is good for.
 #[inline]
 fn said<'a>(key: &'static str, value: Value<'a>, kind: &mut u8, status: &mut Status<'a>) -> bool {
+    // Of all others the first letter says enough.
+    if !matches!(key.as_bytes(), [b'e' | b'f' | b'o', ..]) {
+        return false;
+    }
     match key {
         "error" => {
             status.error = Some(value);

@@ -353,7 +353,7 @@ fn reset_forgets_what_was_and_keeps_what_goes_on() {
         rig.guard.reset();
         let empty = rig.guard.profile();
         check(&empty, None);
-        assert_eq!(empty.wall, Nanos::ZERO);
+        assert_eq!((empty.wall, empty.began), (Nanos::ZERO, millis(150)));
         assert!(
             empty.sites.iter().all(|row| row.stats.busy == Nanos::ZERO),
             "{:?}",

@@ -129,6 +129,7 @@ impl Aggregator {
         Profile {
             wall,
             started: context.started,
+            began: scale.at(snapshot.began),
             process: Process {
                 cpu: context.sightings.process_cpu,
                 ..context.process

@@ -35,6 +35,9 @@ pub struct Profile {
     pub wall: Nanos,
     /// When it started.
     pub started: WallAnchor,
+    /// From when on the figures count: the start, or the last reset. A change says that they began anew.
+    #[serde(skip)]
+    pub began: Nanos,
     /// The program that was measured.
     pub process: Process,
     /// Where the threads' time went.

@@ -8,6 +8,7 @@
 
 mod account;
 mod batch;
+mod context;
 mod encode;
 mod error;
 mod exporter;
@@ -18,8 +19,8 @@ mod resource;
 mod retry;
 mod sampling;
 mod settings;
-mod spill;
 mod sink;
+mod spill;
 mod transport;
 
 pub use error::OtlpError;

@@ -3,20 +3,24 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::Message;
 
 use super::batch::Batch;
-use super::encode::SpanEncoder;
+use super::encode::{self, OTEL_KIND, SpanEncoder};
 use super::exporter::Exporter;
+use super::metrics::{Metrics, MetricsSettings};
 use super::sampling::{Sampling, Tail};
 use super::settings::Settings;
-use crate::model::{Diagnosis, Export, Operation, Profile, WallAnchor};
+use crate::model::{Diagnosis, Export, Operation, Profile, Sample, SiteId, WallAnchor};
 use crate::sink::{Sink, SinkError, Wants};
+
+const NAME: &str = "otlp";
 
 /// How often it is looked up what is slow, if nothing else asks for the profile more often.
 const LEARN_PERIOD: Duration = Duration::from_secs(10);
-/// The exporter's answer must be there before the deadline of the sink itself.
-const MARGIN: Duration = Duration::from_millis(100);
+/// The exporter may end a little after its own deadline, and this sink must not.
+const MARGIN: Duration = Duration::from_millis(200);
 
 /// Exports operations and metrics.
 #[derive(Debug)]
@@ -29,11 +33,69 @@ pub(crate) struct OtlpSink {
     needs_profile: bool,
     schedule_delay: Duration,
     wants_traces: bool,
-    /// `None` if metrics are switched off.
-    metrics_interval: Option<Duration>,
-    next_metrics: Option<Instant>,
+    metrics: Option<Meter>,
     left_out: u64,
     adopted: u64,
+}
+
+/// What metrics need.
+#[derive(Debug)]
+struct Meter {
+    metrics: Metrics,
+    resource: Resource,
+    interval: Duration,
+    next: Option<Instant>,
+    /// Whether the kind of a site's spans is known, by [`SiteId`].
+    known_kinds: Vec<bool>,
+    lost_readings: u64,
+}
+
+impl Meter {
+    fn new(settings: &Settings, resource: Resource) -> Meter {
+        let interval = settings.metrics_interval;
+        Meter {
+            metrics: Metrics::new(MetricsSettings {
+                temporality: settings.temporality,
+                spans: true,
+            }),
+            resource,
+            interval,
+            next: Instant::now().checked_add(interval),
+            known_kinds: Vec::new(),
+            lost_readings: 0,
+        }
+    }
+
+    /// Looks up the kind of each site once: it is the same for all of its spans in any program that means well.
+    #[inline]
+    fn note_kind(&mut self, operation: &Operation<'_>) {
+        let SiteId(index) = operation.site.id;
+        let known = self.known_kinds.get(index as usize);
+        if known != Some(&true) {
+            self.learn_kind(operation, index as usize);
+        }
+    }
+
+    #[cold]
+    fn learn_kind(&mut self, operation: &Operation<'_>, index: usize) {
+        let kind = encode::kind(operation);
+        if let Some(kind) = kind {
+            self.metrics.kind(operation.site.id, kind);
+        }
+        if kind.is_some() || !operation.site.fields.contains(&OTEL_KIND) {
+            let length = self.known_kinds.len().max(index + 1);
+            self.known_kinds.resize(length, false);
+            self.known_kinds[index] = true;
+        }
+    }
+
+    /// Builds the request of this moment and how many points are in it.
+    fn request(&mut self, profile: &Profile, own: &Export) -> Option<(Vec<u8>, u64)> {
+        self.next = Instant::now().checked_add(self.interval);
+        let request = self.metrics.request(profile, &self.resource, own);
+        self.lost_readings += self.metrics.take_dropped_samples();
+        request
+    }
 }
 
 impl OtlpSink {
@@ -48,27 +110,30 @@ impl OtlpSink {
         on_thread_start: fn(),
     ) -> io::Result<OtlpSink> {
         let exporter = Exporter::start(settings, on_thread_start)?;
-        let resource = settings.resource.encode().encode_to_vec();
+        let resource = settings.resource.encode();
         let rules = &settings.sampling;
-        let metrics_interval = settings.metrics.as_ref().map(|_| settings.metrics_interval);
         Ok(OtlpSink {
             exporter,
             encoder: SpanEncoder::new(anchor),
-            batch: Batch::new(resource, settings.max_batch_spans),
+            batch: Batch::new(resource.encode_to_vec(), settings.max_batch_spans),
             head: rules.head,
             tail: rules.has_tail().then(|| Tail::new(rules.clone())),
             needs_profile: rules.needs_profile() && settings.traces.is_some(),
             schedule_delay: settings.schedule_delay,
             wants_traces: settings.traces.is_some(),
-            metrics_interval,
-            next_metrics: metrics_interval
-                .and_then(|interval| Instant::now().checked_add(interval)),
+            metrics: settings
+                .metrics
+                .is_some()
+                .then(|| Meter::new(settings, resource)),
             left_out: 0,
             adopted: 0,
         })
     }
 
     fn operation(&mut self, operation: &Operation<'_>) {
+        if let Some(meter) = &mut self.metrics {
+            meter.note_kind(operation);
+        }
         if operation.ids.adopted {
             self.adopted += 1;
         } else if self.head.keeps(&operation.ids) {
@@ -88,13 +153,34 @@ impl OtlpSink {
     }
 
     fn send_metrics(&mut self, profile: &Profile) {
-        let _ = profile;
+        let own = self.account();
+        if let Some(meter) = &mut self.metrics
+            && let Some((request, points)) = meter.request(profile, &own)
+        {
+            self.exporter.send_metrics(request, points);
+        }
+    }
+
+    fn account(&self) -> Export {
+        let mut export = self.exporter.account();
+        export.name = NAME.to_owned();
+        export.sampled_out += self.left_out;
+        export.adopted += self.adopted;
+        export.pending += self.batch.pending();
+        if let Some(tail) = &self.tail {
+            export.sampled_out += tail.left_out();
+            export.pending += tail.pending();
+        }
+        if let Some(meter) = &self.metrics {
+            export.lost_points += meter.lost_readings;
+        }
+        export
     }
 }
 
 impl Sink for OtlpSink {
     fn name(&self) -> &str {
-        "otlp"
+        NAME
     }
 
     fn wants(&self) -> Wants {
@@ -102,6 +188,7 @@ impl Sink for OtlpSink {
             events: self.wants_traces,
             fields: self.wants_traces,
             operations: self.wants_traces,
+            samples: self.metrics.is_some(),
             ..Wants::PROFILE
         }
     }
@@ -115,6 +202,13 @@ impl Sink for OtlpSink {
         Ok(())
     }
 
+    fn samples(&mut self, batch: &[Sample<'_>]) -> Result<(), SinkError> {
+        if let Some(meter) = &mut self.metrics {
+            meter.metrics.samples(batch);
+        }
+        Ok(())
+    }
+
     fn flush(&mut self) -> Result<(), SinkError> {
         self.batch.close();
         self.hand_over();
@@ -123,34 +217,27 @@ impl Sink for OtlpSink {
 
     fn tick_period(&self) -> Option<Duration> {
         let learn = self.needs_profile.then_some(LEARN_PERIOD);
-        self.metrics_interval.into_iter().chain(learn).min()
+        let metrics = self.metrics.as_ref().map(|meter| meter.interval);
+        metrics.into_iter().chain(learn).min()
     }
 
     fn tick(&mut self, profile: &Profile) -> Result<(), SinkError> {
         if let Some(tail) = &mut self.tail {
             tail.learn(profile);
         }
-        let now = Instant::now();
-        if self.next_metrics.is_some_and(|next| next <= now) {
-            self.next_metrics = self
-                .metrics_interval
-                .and_then(|interval| now.checked_add(interval));
-            self.send_metrics(profile);
+        if let Some(meter) = &self.metrics {
+            // Ticks come a little early or late, but never by half of their period.
+            let slack = self.tick_period().unwrap_or_default() / 2;
+            let soon = Instant::now().checked_add(slack);
+            if meter.next.is_some() && meter.next <= soon {
+                self.send_metrics(profile);
+            }
         }
         Ok(())
     }
 
     fn export(&self) -> Option<Export> {
-        let mut export = self.exporter.account();
-        export.name = self.name().to_owned();
-        export.sampled_out += self.left_out;
-        export.adopted += self.adopted;
-        export.pending += self.batch.pending();
-        if let Some(tail) = &self.tail {
-            export.sampled_out += tail.left_out();
-            export.pending += tail.pending();
-        }
-        Some(export)
+        Some(self.account())
     }
 
     fn finish(
@@ -159,17 +246,15 @@ impl Sink for OtlpSink {
         _diagnosis: &Diagnosis,
         deadline: Duration,
     ) -> Result<(), SinkError> {
-        let until = Instant::now() + deadline.saturating_sub(MARGIN.min(deadline / 10));
+        let until = Instant::now() + deadline.saturating_sub(MARGIN.min(deadline / 4));
         if let Some(tail) = &mut self.tail {
             tail.finish();
         }
         self.batch.close();
         self.hand_over();
-        if self.metrics_interval.is_some() {
-            self.send_metrics(profile);
-        }
+        self.send_metrics(profile);
         self.exporter.finish(until);
-        match self.export().and_then(|export| loss(&export)) {
+        match loss(&self.account()) {
             Some(loss) => Err(SinkError::other(loss)),
             None => Ok(()),
         }

@@ -11,6 +11,8 @@ mod status;
 #[cfg(test)]
 mod tests;
 
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+
 use self::attributes::Attributes;
 use self::protobuf::{bytes, fixed64_field, message, number, sized_field, sized_len, varint_field};
 use self::status::Status;
@@ -32,6 +34,9 @@ const LINK: u8 = sized_field(13);
 const FLAGS: [u8; 2] = [0x85, 0x01];
 
 const INTERNAL: u8 = 1;
+
+/// The field that sets the kind of a span.
+pub(super) const OTEL_KIND: &str = "otel.kind";
 
 /// The trace is sampled, as W3C has it.
 const SAMPLED: u32 = 1;
@@ -195,6 +200,12 @@ impl SpanEncoder {
     }
 }
 
+/// Returns the kind that the program gave an operation, if it gave one.
+pub(super) fn kind(operation: &Operation<'_>) -> Option<SpanKind> {
+    let kind = status::kind(operation.fields.get(OTEL_KIND)?)?;
+    SpanKind::try_from(i32::from(kind)).ok()
+}
+
 /// Takes a field that says something of the span itself; returns whether that is all it is good for.
 #[inline]
 fn said<'a>(key: &'static str, value: Value<'a>, kind: &mut u8, status: &mut Status<'a>) -> bool {
@@ -211,7 +222,7 @@ fn said<'a>(key: &'static str, value: Value<'a>, kind: &mut u8, status: &mut Sta
         FOLLOWS_FROM => true,
         _ if !key.starts_with("otel.") => false,
         "otel.name" => true,
-        "otel.kind" => status::kind(value).map(|known| *kind = known).is_some(),
+        OTEL_KIND => status::kind(value).map(|known| *kind = known).is_some(),
         "otel.status_code" => status.declare(value),
         "otel.status_description" | "otel.status_message" => {
             status.description = Some(value);

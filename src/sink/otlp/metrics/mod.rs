@@ -12,8 +12,6 @@
 //! | `own` | the exporter's own counters, and losses |
 //! | `points` | small builders |
 
-#![allow(dead_code, reason = "the sink that calls this is not there yet")]
-
 mod conventions;
 mod exponential;
 mod own;
@@ -34,19 +32,8 @@ use self::own::Counters;
 use self::points::{Aggregation, Interval};
 use self::readings::Pending;
 use self::spans::SpanMetrics;
+use super::settings::Temporality;
 use crate::model::{Export, Nanos, Profile, Sample, SiteId};
-
-/// How sums and histograms are sent; the words of `OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) enum Temporality {
-    /// As what they are since the start. A request that is lost is made good by the next.
-    #[default]
-    Cumulative,
-    /// As what they grew by since the last request.
-    Delta,
-    /// Delta for what the program counts itself, cumulative for counters that are read elsewhere.
-    LowMemory,
-}
 
 /// What is sent as metrics, and how.
 #[derive(Debug, Clone, Copy)]

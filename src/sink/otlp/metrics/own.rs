@@ -130,7 +130,7 @@ pub(super) fn append_losses(
 }
 
 /// Names every counter as the JSON report does.
-fn by_reason(losses: &Losses) -> [(&'static str, u64); 16] {
+fn by_reason(losses: &Losses) -> [(&'static str, u64); 17] {
     // Taken apart, so that a new counter cannot be forgotten here.
     let Losses {
         dropped_spans,
@@ -144,6 +144,7 @@ fn by_reason(losses: &Losses) -> [(&'static str, u64); 16] {
         out_of_order_exits,
         nested_enters,
         late_latencies,
+        late_calls,
         clock_steps,
         teardown,
         outliers,
@@ -163,6 +164,7 @@ fn by_reason(losses: &Losses) -> [(&'static str, u64); 16] {
         ("out_of_order_exits", *out_of_order_exits),
         ("nested_enters", *nested_enters),
         ("late_latencies", *late_latencies),
+        ("late_calls", *late_calls),
         ("clock_steps", *clock_steps),
         ("teardown", *teardown),
         ("outliers", *outliers),

@@ -32,7 +32,7 @@ const LONGEST_RETRY: Duration = Duration::from_secs(60);
 /// How much later than its deadline `finish` may return.
 const SLACK: Duration = Duration::from_millis(100);
 /// What a slow disk and an unoptimised build write at the least, in bytes of requests per second.
-const SPILL_RATE: usize = 32 << 20;
+const SPILL_RATE: usize = 4 << 20;
 
 /// Spans that are ready to be sent.
 #[derive(Debug)]
@@ -425,7 +425,7 @@ impl Drop for Ended {
 
 /// Returns how long writing so many bytes of requests may take.
 fn time_to_spill(bytes: usize) -> Duration {
-    Duration::from_millis(50) + Duration::from_secs_f64(bytes as f64 / SPILL_RATE as f64)
+    Duration::from_millis(250) + Duration::from_secs_f64(bytes as f64 / SPILL_RATE as f64)
 }
 
 fn run(shared: &Shared, runtime: Runtime, settings: &Settings) {

@@ -23,6 +23,9 @@ mod sink;
 mod spill;
 mod transport;
 
+#[cfg(test)]
+mod tests;
+
 pub use error::OtlpError;
 pub use sampling::Sampling;
 pub use settings::{Compression, Otlp, Protocol, Temporality};

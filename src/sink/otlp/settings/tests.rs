@@ -19,9 +19,7 @@ fn env(variables: &[(&str, &str)]) -> Otlp {
 }
 
 fn resolved(otlp: Otlp) -> Settings {
-    otlp.resolve()
-        .unwrap()
-        .expect("nothing is to be exported")
+    otlp.resolve().unwrap().expect("nothing is to be exported")
 }
 
 fn targets(otlp: Otlp) -> (Target, Target) {
@@ -60,7 +58,10 @@ fn without_any_setting_protobuf_goes_to_port_4318_and_grpc_to_4317() {
 #[test]
 fn code_wins_over_the_signals_variable_which_wins_over_the_common_one() {
     let common = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://common:1/otlp/");
-    let own = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://own:2/take/this");
+    let own = (
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+        "http://own:2/take/this",
+    );
     assert_eq!(
         endpoints(env(&[common])),
         (
@@ -257,11 +258,7 @@ fn wrong_values_are_named_with_their_variable_and_what_it_takes() {
             "both",
             "cumulative, delta or lowmemory",
         ),
-        (
-            "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
-            "-1",
-            "a whole number",
-        ),
+        ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "-1", "a whole number"),
         (
             "OTEL_METRIC_EXPORT_INTERVAL",
             "1m",
@@ -296,14 +293,19 @@ fn wrong_values_are_named_with_their_variable_and_what_it_takes() {
     ] {
         let problem = problem(Otlp::new(url));
         assert!(
-            problem.starts_with(&format!("Otlp::endpoint is {url:?}; it takes a URL such as")),
+            problem.starts_with(&format!(
+                "Otlp::endpoint is {url:?}; it takes a URL such as"
+            )),
             "{problem}"
         );
     }
     for url in ["http://[::1]:4318", "http://[::1]", "https://h/p?q#f"] {
         let _ = url.parse::<http::Uri>().unwrap();
     }
-    assert_eq!(endpoints(Otlp::new("http://[::1]")).0, "http://[::1]/v1/traces");
+    assert_eq!(
+        endpoints(Otlp::new("http://[::1]")).0,
+        "http://[::1]/v1/traces"
+    );
 }
 
 #[test]
@@ -351,10 +353,18 @@ fn numbers_out_of_range_are_named_with_their_method() {
 fn headers_that_cannot_be_sent_are_named_without_their_values() {
     let otlp = || Otlp::new("http://h:1");
     for (otlp, setting, header) in [
-        (otlp().header("two words", "hush"), "Otlp::header", "two words"),
+        (
+            otlp().header("two words", "hush"),
+            "Otlp::header",
+            "two words",
+        ),
         (otlp().header("x", "hush\nhush"), "Otlp::header", "x"),
         (otlp().header("Host", "hush"), "Otlp::header", "Host"),
-        (otlp().header("grpc-timeout", "hush"), "Otlp::header", "grpc-timeout"),
+        (
+            otlp().header("grpc-timeout", "hush"),
+            "Otlp::header",
+            "grpc-timeout",
+        ),
         (otlp().header("x-bin", "hush"), "Otlp::header", "x-bin"),
         (
             env(&[("OTEL_EXPORTER_OTLP_HEADERS", "a=1,hush")]),

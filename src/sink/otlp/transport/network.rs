@@ -63,7 +63,13 @@ pub(super) fn failure(target: &Target, error: &(dyn Error + 'static)) -> Failure
         };
         format!("the connection to {shown} broke ({cause}){hint}")
     } else {
-        format!("cannot connect to {shown} ({cause}): start the receiver, or correct {setting}")
+        // Of requests that wait for one connection only the first learns why there is none.
+        let is_follower = find::<hyper::Error>(error).is_some_and(hyper::Error::is_canceled);
+        let cause = match is_follower {
+            true => String::new(),
+            false => format!(" ({cause})"),
+        };
+        format!("cannot connect to {shown}{cause}: start the receiver, or correct {setting}")
     };
     Failure {
         why,

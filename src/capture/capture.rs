@@ -166,6 +166,11 @@ impl Capture {
         self.streams
     }
 
+    /// Whether an output sends requests through crates that are instrumented themselves.
+    pub(super) fn hides_own_requests(&self) -> bool {
+        self.ambient.is_some()
+    }
+
     /// Has spans take over the ids that another layer of the same subscriber makes for them.
     pub(crate) fn adopt_ids(&self) {
         self.adopts.store(true, Relaxed);

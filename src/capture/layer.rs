@@ -4,7 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use tracing_core::span::{Attributes, Id, Record};
-use tracing_core::{Event, Subscriber};
+use tracing_core::subscriber::Interest;
+use tracing_core::{Event, Metadata, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
@@ -61,6 +62,24 @@ impl CortexLayer {
     }
 }
 
+/// The crates that send requests on this crate's own threads. What they say there reaches no layer of the subscriber:
+/// another exporter among them would export our exports, and a log at level DEBUG would be full of them.
+const EXPORTER_CRATES: [&str; 7] = [
+    "h2",
+    "hyper",
+    "hyper_rustls",
+    "hyper_util",
+    "rustls",
+    "tonic",
+    "tower",
+];
+
+fn is_of_exporter(metadata: &Metadata<'_>) -> bool {
+    let target = metadata.target();
+    let of_crate = target.split_once("::").map_or(target, |(name, _)| name);
+    EXPORTER_CRATES.contains(&of_crate)
+}
+
 /// A layer whose ids are taken over, because it exports the same spans.
 const OTHER_LAYER: &str = "tracing_opentelemetry::layer::OpenTelemetryLayer<";
 
@@ -74,6 +93,20 @@ impl<S> Layer<S> for CortexLayer
 where
     S: Subscriber + for<'lookup> LookupSpan<'lookup>,
 {
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
+        match self.capture.hides_own_requests() && is_of_exporter(metadata) {
+            // Asked each time, because the program may use the same crates.
+            true => Interest::sometimes(),
+            false => Interest::always(),
+        }
+    }
+
+    fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
+        !(self.capture.hides_own_requests()
+            && is_of_exporter(metadata)
+            && local::is_suppressed_on_this_thread())
+    }
+
     fn on_layer(&mut self, subscriber: &mut S) {
         let _ = subscriber;
         // The type names all layers below this one, unless one of them is boxed.

@@ -334,6 +334,11 @@ pub(crate) fn suppress_on_this_thread() {
     SUPPRESSED.set(true);
 }
 
+/// Whether [`suppress_on_this_thread`] was called.
+pub(super) fn is_suppressed_on_this_thread() -> bool {
+    SUPPRESSED.try_with(Cell::get).unwrap_or(true)
+}
+
 /// Runs `work` on this thread's part of the capture; not at all where there is none.
 ///
 /// `work` must not call into the user's code, which could come back here.

@@ -28,8 +28,10 @@ mod trace_state;
 
 pub use distribution::{Bucket, Distribution, Quantiles};
 pub use export::{Example, Export};
-pub(crate) use fields::{Entry, FOLLOWS_FROM_INDEX, FieldWriter};
+#[cfg(feature = "otlp")]
+pub(crate) use fields::Entry;
 pub use fields::{FOLLOWS_FROM, FieldIter, Fields, Link, Value};
+pub(crate) use fields::{FOLLOWS_FROM_INDEX, FieldWriter};
 pub use finding::{Confidence, Diagnosis, Finding, Gain, Severity};
 pub use losses::{Failure, Losses, Overhead};
 pub use operation::{Operation, OperationEvent};

@@ -1,28 +1,29 @@
 //! All settings of a capture, and where they are checked.
 
 use std::collections::VecDeque;
-use std::error::Error;
 use std::fmt;
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tracing_core::Metadata;
 
+use super::build_error::BuildError;
 use super::collector::OwnedSample;
 use super::guard::CortexGuard;
 use super::outlets::{Outlet, Turn};
 use super::session::{Parts, Session};
 use super::{exits, lock};
-use crate::capture::{Capture, CortexLayer, HeldFn, Limits, Overflow, Settings, Streams};
+use crate::capture::Streams;
+use crate::capture::{Capture, CortexLayer, HeldFn, Limits, Overflow, Settings};
 use crate::capture::{calibrate, suppress_on_this_thread};
 use crate::clock::{Clock, ManualClock};
 use crate::diagnose::Thresholds;
 use crate::model::{Process, Sample, Unit};
 use crate::resources::{self, Callback, ResourceSource, Sampler, SamplerSettings};
 #[cfg(feature = "otlp")]
-use crate::sink::otlp::{Otlp, OtlpError, OtlpSink};
+use crate::sink::otlp::{Otlp, OtlpSink, current_otel_span};
 use crate::sink::{ChromeSink, JsonSink, Sink, SinkError, TextSink, Wants};
 
 /// Where the text report goes.
@@ -164,7 +165,7 @@ impl CortexBuilder {
     /// counts.
     ///
     /// ```
-    /// use std::io::{self, Write};
+    /// use std::io::Write;
     /// use std::sync::{Arc, Mutex};
     /// use tracing_cortex::CortexLayer;
     /// use tracing_subscriber::prelude::*;
@@ -409,6 +410,9 @@ impl CortexBuilder {
             };
             outlets.push(Outlet::new(Box::new(sink), Turn::First));
         }
+        // Before the user's sinks, one of which may hang.
+        #[cfg(feature = "otlp")]
+        let export_at = outlets.len();
         let sinks = self.sinks.into_iter();
         outlets.extend(sinks.map(|sink| Outlet::new(sink, Turn::First)));
         if let Some(path) = self.json {
@@ -429,11 +433,12 @@ impl CortexBuilder {
                 ));
             }
         }
+        // Last, because the other outputs fail without leaving a thread behind.
         #[cfg(feature = "otlp")]
-        if let Some(settings) = otlp {
-            let sink = OtlpSink::start(&settings, clock.anchor(), suppress_on_this_thread)
+        if let Some(settings) = &otlp {
+            let sink = OtlpSink::start(settings, clock.anchor(), suppress_on_this_thread)
                 .map_err(BuildError::Thread)?;
-            outlets.push(Outlet::new(Box::new(sink), Turn::First));
+            outlets.insert(export_at, Outlet::new(Box::new(sink), Turn::First));
         }
         let wants = outlets
             .iter()
@@ -452,6 +457,12 @@ impl CortexBuilder {
             streams,
             overflow: self.overflow,
             held: self.held,
+            #[cfg(feature = "otlp")]
+            ambient: match &otlp {
+                Some(_) => Some(current_otel_span),
+                None => None,
+            },
+            #[cfg(not(feature = "otlp"))]
             ambient: None,
         }));
         let samples = Arc::new(Mutex::new(VecDeque::new()));
@@ -604,60 +615,5 @@ fn sampler_settings(
         tops: Box::new(move |tops| capture.tops(tops)),
         deliver: Box::new(deliver),
         on_thread_start: Box::new(suppress_on_this_thread),
-    }
-}
-
-/// Why a capture could not start.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum BuildError {
-    /// An output could not be opened.
-    Output(SinkError),
-    /// A setting is out of range.
-    OutOfRange {
-        /// The builder's method.
-        setting: &'static str,
-        /// What it takes.
-        accepted: &'static str,
-    },
-    /// A setting of the export is wrong.
-    #[cfg(feature = "otlp")]
-    Otlp(OtlpError),
-    /// The system gave no thread.
-    Thread(io::Error),
-    /// The signal handlers could not be installed.
-    Signals(io::Error),
-}
-
-impl fmt::Display for BuildError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            BuildError::Output(error) => error.fmt(f),
-            BuildError::OutOfRange { setting, accepted } => {
-                write!(f, "{setting} is out of range; it takes {accepted}")
-            }
-            #[cfg(feature = "otlp")]
-            BuildError::Otlp(error) => error.fmt(f),
-            BuildError::Thread(_) => write!(
-                f,
-                "cannot start a thread for the capture; raise the limit of threads for this process"
-            ),
-            BuildError::Signals(_) => write!(
-                f,
-                "cannot handle SIGINT and SIGTERM; leave out flush_on_signals and finish the capture yourself"
-            ),
-        }
-    }
-}
-
-impl Error for BuildError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            BuildError::Output(error) => error.source(),
-            BuildError::OutOfRange { .. } => None,
-            #[cfg(feature = "otlp")]
-            BuildError::Otlp(error) => error.source(),
-            BuildError::Thread(error) | BuildError::Signals(error) => Some(error),
-        }
     }
 }

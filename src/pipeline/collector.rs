@@ -15,6 +15,8 @@ const STREAMING_PAUSE: Duration = Duration::from_millis(50);
 const QUIET_PAUSE: Duration = Duration::from_millis(250);
 /// What a killed process may lose at most is a second; flushing twice in it leaves time to write.
 const FLUSH_PERIOD: Duration = Duration::from_millis(500);
+/// Between two looks at whether what was flushed has arrived.
+const FLUSH_PAUSE: Duration = Duration::from_millis(5);
 /// Between two looks at how many operations there were.
 const WINDOW_PERIOD: Duration = Duration::from_secs(1);
 
@@ -45,6 +47,11 @@ pub(super) fn run(session: &Session) {
     while !session.is_stopping() {
         let flush_asked = session.flush_asked();
         let mut any = session.drain(&mut drain);
+        if flush_asked.is_some() {
+            // Operations wait for two rounds more.
+            session.drain(&mut drain);
+            session.drain(&mut drain);
+        }
         any |= deliver_samples(session);
         unflushed |= any;
         let now = Instant::now();
@@ -53,7 +60,10 @@ pub(super) fn run(session: &Session) {
             unflushed = false;
             next_flush = now + FLUSH_PERIOD;
         }
-        if let Some(ticket) = flush_asked {
+        let waited_for = flush_asked.is_some();
+        if let Some(ticket) = flush_asked
+            && session.outlets.iter().all(|outlet| outlet.is_flushed())
+        {
             session.flushed(ticket);
         }
         session
@@ -67,6 +77,7 @@ pub(super) fn run(session: &Session) {
         }
         tick_sinks(session, now);
         if !any {
+            let pause = if waited_for { FLUSH_PAUSE } else { pause };
             let wake = if unflushed { next_flush } else { next_window };
             capture.sleep_collector(pause.min(wake.saturating_duration_since(Instant::now())));
         }

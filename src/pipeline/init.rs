@@ -7,7 +7,8 @@ use tracing_core::Dispatch;
 use tracing_core::dispatcher::{SetGlobalDefaultError, set_global_default};
 use tracing_subscriber::layer::SubscriberExt;
 
-use super::builder::{BuildError, TextReport};
+use super::build_error::BuildError;
+use super::builder::TextReport;
 use super::guard::CortexGuard;
 use crate::capture::CortexLayer;
 

@@ -18,6 +18,7 @@
 //! | `guard` | what the program holds |
 //! | `exits` | the ways a process ends without dropping the guard |
 
+mod build_error;
 mod builder;
 mod collector;
 mod environment;
@@ -30,7 +31,8 @@ mod span_ext;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-pub use builder::{BuildError, CortexBuilder, TextReport};
+pub use build_error::BuildError;
+pub use builder::{CortexBuilder, TextReport};
 pub use guard::{CortexGuard, FinishError, FlushError, SinkFailure, SinkFailureKind, Summary};
 pub use init::{InitError, init};
 pub use span_ext::CortexSpanExt;

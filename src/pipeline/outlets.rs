@@ -126,6 +126,14 @@ impl Outlet {
         lock(&self.export).clone()
     }
 
+    /// Whether what the sink was told to flush has arrived, or never will.
+    pub(super) fn is_flushed(&self) -> bool {
+        self.has_failed()
+            || self.try_state().is_none_or(|state| {
+                catch_unwind(AssertUnwindSafe(|| state.sink.is_flushed())).unwrap_or(true)
+            })
+    }
+
     /// Whether the sink wants the live profile now.
     pub(super) fn is_due(&self, now: Instant) -> bool {
         self.try_state()

@@ -93,6 +93,12 @@ pub trait Sink: Send + 'static {
         Ok(())
     }
 
+    /// Whether what [`Sink::flush`] was called for has arrived. `false` from a sink that goes on sending on a thread of
+    /// its own: [`CortexGuard::flush`](crate::CortexGuard::flush) waits for it.
+    fn is_flushed(&self) -> bool {
+        true
+    }
+
     /// Returns how often [`Sink::tick`] is to be called; `None`, the default, is never.
     fn tick_period(&self) -> Option<Duration> {
         None

@@ -16,7 +16,6 @@ use opentelemetry::Context;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
 use tokio::task::{Id, JoinError, JoinSet};
-use tracing::dispatcher::{self, Dispatch};
 
 use super::account::{Account, Fate};
 use super::queue::{Item, Queue};
@@ -135,12 +134,7 @@ impl Exporter {
                 on_thread_start();
                 // Dropped last, so that whoever waits for the end finds nothing running.
                 let _ended = Ended(Arc::clone(&of_thread));
-                // Only this crate's callbacks are off so far. Here run hyper, h2 and tonic, whose spans and events no
-                // layer of the user's may get either: another exporter among them would export our exports. With the
-                // dispatcher that knows no subscriber, not with a `NoSubscriber` of our own, which every callsite of
-                // the process would be registered with. It costs each new span of the process one look into a
-                // thread-local variable more.
-                let _silent = dispatcher::set_default(&Dispatch::none());
+                // This crate's callbacks are off. A tracing layer of OpenTelemetry's must not export our exports either.
                 let _suppressed = Context::enter_telemetry_suppressed_scope();
                 // Whatever panics in here, the account must be closed.
                 let _ =
@@ -185,20 +179,13 @@ impl Exporter {
         }
     }
 
-    /// Waits until everything that was queued before has its fate; returns whether that was so by the deadline.
-    ///
-    /// What waits only for the end of a back-off is tried at once.
-    pub(crate) fn flush(&self, deadline: Instant) -> bool {
+    /// Whether everything that was queued so far has its fate.
+    pub(crate) fn is_settled(&self) -> bool {
         if self.is_in_child() {
             return true;
         }
-        let mut state = self.shared.state();
-        let last = state.queue.last_number();
-        state.queue.hurry();
-        self.shared.wake.notify_one();
-        let is_settled = |state: &State| state.queue.is_settled(last) || state.has_ended;
-        let state = self.shared.wait(state, deadline, is_settled);
-        state.queue.is_settled(last)
+        let state = self.shared.state();
+        state.has_ended || state.queue.is_settled(state.queue.last_number())
     }
 
     /// Sends what is queued, gives up what cannot be sent by the deadline, and ends the thread.

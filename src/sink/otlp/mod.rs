@@ -7,6 +7,7 @@
 //! ```
 
 mod account;
+mod ambient;
 mod batch;
 mod context;
 mod encode;
@@ -26,6 +27,7 @@ mod transport;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use ambient::current_otel_span;
 pub use error::OtlpError;
 pub use sampling::Sampling;
 pub use settings::{Compression, Otlp, Protocol, Temporality};

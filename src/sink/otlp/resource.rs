@@ -72,12 +72,8 @@ impl Resource {
         }
     }
 
-    /// Returns all attributes in order.
-    pub(crate) fn attributes(&self) -> &[(String, ResourceValue)] {
-        &self.attributes
-    }
-
     /// Returns the text of an attribute.
+    #[cfg(test)]
     pub(crate) fn text(&self, key: &str) -> Option<&str> {
         self.attributes
             .iter()
@@ -156,7 +152,7 @@ mod tests {
         assert_eq!(resource.text("telemetry.sdk.language"), Some("rust"));
         assert!(
             resource
-                .attributes()
+                .attributes
                 .iter()
                 .any(|(key, value)| key == "process.pid"
                     && *value == ResourceValue::Integer(std::process::id().into()))

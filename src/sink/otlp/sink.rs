@@ -185,7 +185,6 @@ impl Sink for OtlpSink {
 
     fn wants(&self) -> Wants {
         Wants {
-            events: self.wants_traces,
             fields: self.wants_traces,
             operations: self.wants_traces,
             samples: self.metrics.is_some(),
@@ -213,6 +212,10 @@ impl Sink for OtlpSink {
         self.batch.close();
         self.hand_over();
         Ok(())
+    }
+
+    fn is_flushed(&self) -> bool {
+        self.exporter.is_settled()
     }
 
     fn tick_period(&self) -> Option<Duration> {

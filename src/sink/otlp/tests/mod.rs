@@ -29,6 +29,17 @@ fn start(otlp: Otlp) -> Exporter {
     Exporter::start(&settings, || {}).unwrap()
 }
 
+/// Waits until everything that was queued has its fate; returns whether that was so by the deadline.
+fn settles(exporter: &Exporter, deadline: Instant) -> bool {
+    while !exporter.is_settled() {
+        if Instant::now() >= deadline {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    true
+}
+
 fn soon() -> Instant {
     Instant::now() + Duration::from_secs(10)
 }

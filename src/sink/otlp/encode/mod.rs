@@ -29,6 +29,7 @@ const KIND: u8 = varint_field(6);
 const START: u8 = fixed64_field(7);
 const END: u8 = fixed64_field(8);
 const ATTRIBUTES: u8 = sized_field(9);
+const DROPPED_EVENTS: u8 = varint_field(12);
 const LINK: u8 = sized_field(13);
 /// Field 16 with four bytes for value needs two bytes.
 const FLAGS: [u8; 2] = [0x85, 0x01];
@@ -88,6 +89,9 @@ impl SpanEncoder {
         for occurred in operation.events {
             let error = event::append(out, &mut self.attributes, self.anchor, occurred);
             status.event = error.or(status.event);
+        }
+        if operation.dropped_events > 0 {
+            number(out, DROPPED_EVENTS, operation.dropped_events.into());
         }
         status.append(out);
         status.is_error()

@@ -28,6 +28,7 @@ struct Made {
     name: Option<String>,
     fields: Vec<u8>,
     events: Vec<(Site, u64, Level, Vec<u8>)>,
+    dropped_events: u32,
     start: u64,
     end: u64,
     busy: u64,
@@ -63,6 +64,7 @@ fn made(fields: &[Named<'_>]) -> Made {
         name: None,
         fields: written(fields),
         events: Vec::new(),
+        dropped_events: 0,
         start: 1_000,
         end: 5_000,
         busy: 1_500,
@@ -108,6 +110,7 @@ impl Made {
             activations: self.activations,
             fields: Fields::new(&self.site, &self.fields),
             events: &events,
+            dropped_events: self.dropped_events,
             unfinished: self.unfinished,
         })
     }
@@ -224,11 +227,13 @@ fn what_is_unusual_about_an_operation_is_said() {
     let mut made = made(&[]);
     made.activations = 12;
     made.unfinished = true;
+    made.dropped_events = 300;
     made.thread = Thread::new(2, None, None);
     made.name = Some("GET /users".to_owned());
     let span = made.span();
     let attributes = by_key(&span.attributes);
     assert_eq!(span.name, "GET /users");
+    assert_eq!(span.dropped_events_count, 300);
     assert_eq!(attributes["cortex.activations"], int(12));
     assert_eq!(
         attributes["cortex.unfinished"],

@@ -210,6 +210,7 @@ impl Tester {
             activations: 1,
             fields: Fields::new(&site, &bytes),
             events: &[],
+            dropped_events: 0,
             unfinished: false,
         };
         self.tail

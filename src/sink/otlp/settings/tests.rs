@@ -10,6 +10,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use super::{Compression, Otlp, Protocol, Settings, Target, Temporality};
+use crate::sink::otlp::sampling::Sampling;
 
 fn env(variables: &[(&str, &str)]) -> Otlp {
     Otlp::from_lookup(&|name| {
@@ -228,8 +229,7 @@ fn numbers_and_the_sampler_come_from_the_environment() {
     assert_eq!(settings.max_batch_spans, 64);
     assert_eq!(settings.metrics_interval, Duration::from_secs(5));
     assert_eq!(settings.temporality, Temporality::LowMemory);
-    assert_eq!(settings.sampler.as_deref(), Some("traceidratio"));
-    assert_eq!(settings.sampler_arg.as_deref(), Some("0.25"));
+    assert_eq!(settings.sampling.head, Sampling::Ratio(0.25));
 }
 
 #[test]

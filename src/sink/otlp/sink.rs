@@ -130,7 +130,7 @@ impl OtlpSink {
         })
     }
 
-    fn operation(&mut self, operation: &Operation<'_>) {
+    fn operation(&mut self, operation: &Operation<'_>, now: Instant) {
         if let Some(meter) = &mut self.metrics {
             meter.note_kind(operation);
         }
@@ -140,9 +140,15 @@ impl OtlpSink {
             let encoder = &mut self.encoder;
             self.batch.append(|out| encoder.append(out, operation));
         } else if let Some(tail) = &mut self.tail {
-            tail.take(operation, &mut self.encoder, &mut self.batch);
+            tail.take(operation, &mut self.encoder, &mut self.batch, now);
         } else {
             self.left_out += 1;
+        }
+    }
+
+    fn settle(&mut self, now: Instant) {
+        if let Some(tail) = &mut self.tail {
+            tail.settle(now);
         }
     }
 
@@ -193,9 +199,11 @@ impl Sink for OtlpSink {
     }
 
     fn operations(&mut self, batch: &[Operation<'_>]) -> Result<(), SinkError> {
+        let now = Instant::now();
         for operation in batch {
-            self.operation(operation);
+            self.operation(operation, now);
         }
+        self.settle(now);
         self.batch.close_after(self.schedule_delay);
         self.hand_over();
         Ok(())
@@ -209,6 +217,7 @@ impl Sink for OtlpSink {
     }
 
     fn flush(&mut self) -> Result<(), SinkError> {
+        self.settle(Instant::now());
         self.batch.close();
         self.hand_over();
         Ok(())

@@ -580,33 +580,3 @@ proptest! {
         }
     }
 }
-
-/// Not a claim: `cargo test --release --features otlp --lib ns_for_a_span -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-fn ns_for_a_span() {
-    let made = made(&[
-        ("http.method", text("GET")),
-        ("http.route", text("/users/{id}")),
-        ("http.status_code", Value::I64(200)),
-        ("user.id", Value::U64(123_456)),
-        ("db.rows", Value::U64(17)),
-        ("cache.hit", Value::Bool(true)),
-    ]);
-    made.with(|operation| {
-        let mut encoder = SpanEncoder::new(ANCHOR);
-        let mut out = Vec::with_capacity(1 << 20);
-        for _ in 0..5 {
-            let began = std::time::Instant::now();
-            for _ in 0..2_000 {
-                out.clear();
-                for _ in 0..512 {
-                    encoder.append(&mut out, operation);
-                }
-                std::hint::black_box(&out);
-            }
-            let ns = began.elapsed().as_nanos() as f64 / 1_024_000.0;
-            println!("{ns:.1} ns, {} bytes", out.len() / 512);
-        }
-    });
-}

@@ -96,7 +96,7 @@ impl Otlp {
 
     /// Exports traces with an error in this process, also those that [`Otlp::sampling`] leaves out. Default: off.
     ///
-    /// This and the other rules hold the spans of such a trace back until its outermost span in this process has ended;
+    /// This and the other rules hold the spans of a trace back until a second after its outermost span in this process;
     /// then the trace is exported as a whole or not at all. Spans that end later follow that decision, except that one
     /// to which a rule applies, and what ends after it, is exported. Other processes do not learn of it: what they left
     /// out stays out.

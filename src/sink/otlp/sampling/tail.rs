@@ -1,6 +1,7 @@
 //! What is decided when a trace has ended in this process.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::{Duration, Instant};
 
 use super::super::batch::Batch;
 use super::super::encode::SpanEncoder;
@@ -11,6 +12,9 @@ use crate::model::{Nanos, Operation, Profile, SiteId, TraceId};
 pub(super) const MAX_DECISIONS: usize = 4096;
 /// Callsites with fewer operations have no 99th percentile that means anything.
 const MIN_OPERATIONS: u64 = 100;
+/// Operations of several threads come in any order; what ended before the outermost span of its trace did comes at most
+/// about this much later.
+pub(super) const GRACE: Duration = Duration::from_secs(1);
 /// About what a held trace takes besides its spans.
 const HELD_BYTES: usize = 256;
 
@@ -24,6 +28,8 @@ pub(crate) struct Tail {
     /// The held traces in the order in which they were first seen.
     by_age: BTreeMap<u64, TraceId>,
     next_age: u64,
+    /// Held traces whose outermost span has come, and when it did.
+    closed: VecDeque<(TraceId, Instant)>,
     held_bytes: usize,
     held_spans: u64,
     /// Whether a trace is kept.
@@ -32,7 +38,7 @@ pub(crate) struct Tail {
     left_out: u64,
 }
 
-/// A trace whose outermost span is still open.
+/// A trace that is not decided.
 #[derive(Debug)]
 struct Held {
     age: u64,
@@ -40,6 +46,8 @@ struct Held {
     spans: u64,
     /// A rule applied; what was held is in the batch.
     kept: bool,
+    /// Its outermost span has come.
+    closed: bool,
 }
 
 impl Tail {
@@ -50,6 +58,7 @@ impl Tail {
             held: HashMap::new(),
             by_age: BTreeMap::new(),
             next_age: 0,
+            closed: VecDeque::new(),
             held_bytes: 0,
             held_spans: 0,
             decisions: HashMap::new(),
@@ -88,6 +97,7 @@ impl Tail {
         operation: &Operation<'_>,
         encoder: &mut SpanEncoder,
         batch: &mut Batch,
+        now: Instant,
     ) {
         let trace = operation.ids.trace;
         match self.decisions.get(&trace) {
@@ -95,7 +105,7 @@ impl Tail {
                 batch.append(|out| encoder.append(out, operation));
             }
             Some(false) => self.take_late(operation, encoder, batch),
-            None => self.hold(operation, encoder, batch),
+            None => self.hold(operation, encoder, batch, now),
         }
     }
 
@@ -116,7 +126,13 @@ impl Tail {
         }
     }
 
-    fn hold(&mut self, operation: &Operation<'_>, encoder: &mut SpanEncoder, batch: &mut Batch) {
+    fn hold(
+        &mut self,
+        operation: &Operation<'_>,
+        encoder: &mut SpanEncoder,
+        batch: &mut Batch,
+        now: Instant,
+    ) {
         let trace = operation.ids.trace;
         let held = self.held.entry(trace).or_insert_with(|| {
             let age = self.next_age;
@@ -128,8 +144,14 @@ impl Tail {
                 bytes: Vec::new(),
                 spans: 0,
                 kept: false,
+                closed: false,
             }
         });
+        let is_outermost = operation.ids.parent.is_none() || operation.ids.parent_is_remote;
+        if is_outermost && !held.closed {
+            held.closed = true;
+            self.closed.push_back((trace, now));
+        }
         if held.kept {
             batch.append(|out| encoder.append(out, operation));
         } else {
@@ -142,14 +164,23 @@ impl Tail {
                 self.keep(trace, batch);
             }
         }
-        let is_outermost = operation.ids.parent.is_none() || operation.ids.parent_is_remote;
-        if is_outermost {
+        while self.held_bytes > self.rules.max_tail_bytes {
+            // Of those that are closed hardly anything more is to come.
+            let closed = self.closed.pop_front().map(|(trace, _)| trace);
+            let Some(trace) = closed.or_else(|| self.by_age.values().next().copied()) else {
+                break;
+            };
             self.decide(trace);
         }
-        while self.held_bytes > self.rules.max_tail_bytes
-            && let Some(&oldest) = self.by_age.values().next()
+    }
+
+    /// Decides the traces whose outermost span came long enough ago.
+    pub(crate) fn settle(&mut self, now: Instant) {
+        while let Some(&(trace, since)) = self.closed.front()
+            && now.saturating_duration_since(since) >= GRACE
         {
-            self.decide(oldest);
+            self.closed.pop_front();
+            self.decide(trace);
         }
     }
 
@@ -198,6 +229,7 @@ impl Tail {
 
     /// Decides all traces by what is known.
     pub(crate) fn finish(&mut self) {
+        self.closed.clear();
         while let Some(&trace) = self.by_age.values().next() {
             self.decide(trace);
         }

@@ -1,7 +1,7 @@
 //! Which traces are kept, read from what is left in the batch.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use proptest::prelude::*;
@@ -10,7 +10,7 @@ use prost::Message;
 use super::super::batch::Batch;
 use super::super::encode::SpanEncoder;
 use super::super::{Otlp, OtlpError};
-use super::tail::MAX_DECISIONS;
+use super::tail::{GRACE, MAX_DECISIONS};
 use super::*;
 use crate::model::{
     Bucket, Distribution, FieldWriter, Fields, Ids, Nanos, Operation, Profile, Site, SiteId,
@@ -168,6 +168,7 @@ proptest! {
             let counted = tail.batch.pending() + tail.tail.left_out() + tail.tail.pending();
             prop_assert_eq!(counted, at as u64 + 1);
         }
+        tail.settle();
         tail.tail.finish();
         prop_assert_eq!(tail.tail.pending(), 0);
         prop_assert_eq!(tail.batch.pending() + tail.tail.left_out(), steps.len() as u64);
@@ -179,6 +180,7 @@ struct Tester {
     tail: Tail,
     encoder: SpanEncoder,
     batch: Batch,
+    now: Instant,
 }
 
 impl Tester {
@@ -189,6 +191,7 @@ impl Tester {
             tail: Tail::new(rules),
             encoder: SpanEncoder::new(WallAnchor::default()),
             batch: Batch::new(Vec::new(), 100),
+            now: Instant::now(),
         }
     }
 
@@ -214,11 +217,18 @@ impl Tester {
             unfinished: false,
         };
         self.tail
-            .take(&operation, &mut self.encoder, &mut self.batch);
+            .take(&operation, &mut self.encoder, &mut self.batch, self.now);
     }
 
-    /// Returns trace and length of what was kept since the last call.
+    /// Lets time pass until all traces that have ended are decided.
+    fn settle(&mut self) {
+        self.now += GRACE;
+        self.tail.settle(self.now);
+    }
+
+    /// Returns trace and length of what was kept since the last call, after all that has ended is decided.
     fn exported(&mut self) -> Vec<(u64, u64)> {
+        self.settle();
         self.batch.close();
         let requests: Vec<_> = self.batch.take().collect();
         let spans = requests.iter().flat_map(|batch| {
@@ -267,7 +277,18 @@ fn the_last_span_below_a_remote_parent_decides() {
     let mut tail = Tester::new(Otlp::keep_errors);
     tail.take(inner(1), "x", 1, false);
     tail.take(remote(1, false), "x", 2, false);
+    tail.settle();
     assert_eq!((tail.tail.left_out(), tail.tail.pending()), (2, 0));
+}
+
+#[test]
+fn a_span_of_another_thread_counts_though_it_comes_after_the_outermost() {
+    let mut tail = Tester::new(Otlp::keep_errors);
+    tail.take(local(1), "x", 1, false);
+    tail.now += GRACE / 2;
+    tail.tail.settle(tail.now);
+    tail.take(inner(1), "x", 2, true);
+    assert_eq!(tail.exported(), [(1, 1), (1, 2)]);
 }
 
 #[test]
@@ -346,9 +367,11 @@ fn decisions_are_remembered_for_a_while() {
     for trace in 1..MAX_DECISIONS as u64 {
         tail.take(local(trace), "x", 1, false);
     }
+    assert_eq!(tail.exported(), [(0, 1)]);
     tail.take(inner(0), "x", 2, false);
-    assert_eq!(tail.exported(), [(0, 1), (0, 2)]);
+    assert_eq!(tail.exported(), [(0, 2)]);
     tail.take(local(MAX_DECISIONS as u64), "x", 1, false);
+    tail.settle();
     tail.take(inner(0), "x", 3, false);
     assert_eq!((tail.exported(), tail.tail.pending()), (vec![], 1));
 }

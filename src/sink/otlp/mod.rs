@@ -19,6 +19,7 @@ mod queue;
 mod resource;
 mod retry;
 mod sampling;
+mod sending;
 mod settings;
 mod sink;
 mod spill;

@@ -1,6 +1,8 @@
 //! gRPC against a server of tonic's.
 
 use std::collections::VecDeque;
+use std::io::Read;
+use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -38,13 +40,22 @@ impl Server {
 
     /// Listens until the process ends; returns the URL.
     fn start(script: impl IntoIterator<Item = Answer>) -> (Server, Otlp) {
+        Server::after(|_| {}, script)
+    }
+
+    /// As `start`, after something else has been done with the listener.
+    fn after(
+        before: impl FnOnce(&TcpListener) + Send + 'static,
+        script: impl IntoIterator<Item = Answer>,
+    ) -> (Server, Otlp) {
         let server = Server::default();
         server.script.lock().unwrap().extend(script);
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        listener.set_nonblocking(true).unwrap();
         let services = server.clone();
         std::thread::spawn(move || {
+            before(&listener);
+            listener.set_nonblocking(true).unwrap();
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
@@ -152,6 +163,18 @@ fn what_may_pass_is_tried_again() {
         assert_counts(&fate(otlp), [3, 0, 0, 0]);
         assert_eq!(server.received.lock().unwrap().len(), 2, "{code:?}");
     }
+}
+
+#[test]
+fn connections_that_are_cut_lose_nothing() {
+    let cut = |listener: &TcpListener| {
+        for bytes in [0, 100, 1000] {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut vec![0; bytes]);
+        }
+    };
+    let (_, otlp) = Server::after(cut, []);
+    assert_counts(&fate(otlp), [3, 0, 0, 0]);
 }
 
 /// `google.rpc.Status` with a `google.rpc.RetryInfo` of 0.6 s.

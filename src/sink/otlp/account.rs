@@ -25,11 +25,12 @@ pub(super) struct Account {
 
 impl Account {
     pub(super) fn new(endpoint: String) -> Account {
-        let mut export = Export::default();
-        export.name = "otlp".to_owned();
-        export.endpoint = endpoint;
         Account {
-            export,
+            export: Export {
+                name: "otlp".to_owned(),
+                endpoint,
+                ..Export::default()
+            },
             is_closed: false,
         }
     }

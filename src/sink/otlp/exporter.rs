@@ -9,7 +9,6 @@ use std::time::Instant;
 
 use opentelemetry::Context;
 use tokio::runtime::Builder;
-use tracing::dispatcher::{self, Dispatch};
 
 use super::sending::{Ended, Shared, run};
 use super::settings::{Settings, Signal};
@@ -87,11 +86,9 @@ impl Exporter {
         }
     }
 
-    /// Waits until everything that was queued before has its fate; returns whether that was so by the deadline.
-    ///
-    /// What waits only for the end of a back-off is tried at once.
-    pub(crate) fn flush(&self, deadline: Instant) -> bool {
-        self.is_in_child() || self.shared.flush(deadline)
+    /// Whether everything that was queued so far has its fate.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.is_in_child() || self.shared.is_settled()
     }
 
     /// Sends what is queued, gives up what cannot be sent by the deadline, and ends the thread.

@@ -119,15 +119,9 @@ impl Shared {
         }
     }
 
-    /// Returns whether everything that was sent before has its fate by the deadline.
-    pub(super) fn flush(&self, deadline: Instant) -> bool {
-        let mut state = self.state();
-        let last = state.queue.last_number();
-        state.queue.hurry();
-        self.wake.notify_one();
-        let is_settled = |state: &State| state.queue.is_settled(last) || state.has_ended;
-        let state = self.wait(state, deadline, is_settled);
-        state.queue.is_settled(last)
+    pub(super) fn is_settled(&self) -> bool {
+        let state = self.state();
+        state.has_ended || state.queue.is_settled(state.queue.last_number())
     }
 
     /// Returns whether the thread has ended by the deadline.

@@ -7,13 +7,16 @@ cd "$(dirname "$0")/.."
 out=$PWD/target/examples
 limit=60
 rm -rf "$out"
-mkdir -p "$out/compose"
+mkdir -p "$out/compose" "$out/service"
 
 cargo build --release --example quickstart --example compose
-# A workspace of its own, which the checks of the root do not see.
-cargo fmt --check --manifest-path examples/candle/Cargo.toml
-cargo clippy --release --no-deps --manifest-path examples/candle/Cargo.toml -- -D warnings
-cargo build --release --manifest-path examples/candle/Cargo.toml
+cargo build --release --features otlp --example otlp
+# Workspaces of their own, which the checks of the root do not see.
+for package in candle service; do
+    cargo fmt --check --manifest-path examples/$package/Cargo.toml
+    cargo clippy --release --no-deps --manifest-path examples/$package/Cargo.toml -- -D warnings
+    cargo build --release --manifest-path examples/$package/Cargo.toml
+done
 
 # run NAME COMMAND...: the command must end with success within the limit.
 run() {
@@ -37,5 +40,13 @@ TRACING_CORTEX_CHROME=$out/candle.json TRACING_CORTEX_JSON=$out/candle-report.js
 run candle cargo run --quiet --release --manifest-path examples/candle/Cargo.toml
 unset TRACING_CORTEX_CHROME TRACING_CORTEX_JSON
 run compose cargo run --quiet --release --example compose -- "$out/compose"
+
+# Nobody listens on this port, which must neither fail nor hold up a program.
+export OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:9 EXPECTED_SPANS
+EXPECTED_SPANS=$out/service/spans
+run service examples/service/target/release/service --out "$out/service"
+EXPECTED_SPANS=$out/otlp-spans limit=5
+run otlp target/release/examples/otlp
+unset OTEL_EXPORTER_OTLP_ENDPOINT EXPECTED_SPANS
 
 python3 .ci/examples.py "$out"

@@ -141,7 +141,7 @@ struct Scale {
 impl Scale {
     fn new() -> Scale {
         Scale {
-            span: info_span!(parent: None, "weigh", max_grams = 2_000_u64, offset = -3_i64),
+            span: info_span!("weigh", max_grams = 2_000_u64, offset = -3_i64),
         }
     }
 

@@ -20,6 +20,7 @@ mod shop;
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use std::{env, fs};
 
 use expected_spans::ExpectedSpans;
@@ -82,7 +83,9 @@ async fn both(arguments: &Arguments) -> Result<(), Failure> {
 fn observe(service: &str, out: Option<&Path>) -> Result<CortexGuard, Failure> {
     let mut cortex = CortexLayer::builder()
         .otlp(Otlp::from_env().service_name(service))
-        .report_text(TextReport::Stderr);
+        .report_text(TextReport::Stderr)
+        // Nobody wants to wait for a collector that is not there.
+        .exit_deadline(Duration::from_millis(1_500));
     if let Some(out) = out {
         fs::create_dir_all(out)?;
         cortex = cortex

@@ -49,10 +49,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let finished = guard.finish();
     let summary = match &finished {
         Ok(summary) => Some(summary),
-        Err(error) => {
-            println!("{error}");
-            error.summary()
-        }
+        Err(error) => error.summary(),
     };
     for export in summary
         .iter()

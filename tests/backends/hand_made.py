@@ -4,6 +4,7 @@
 Reads OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_PROTOCOL and EXPECTED_SPANS. The spans have what goes wrong most
 easily on the way: nanoseconds, numbers past 2^53, empty and false values, other scripts, links, events, failures.
 
+With `--spill` nothing is sent; SPILL_FILE gets one request a line, as what could not be sent is written down.
 With `--duplicate` the first span is sent twice, with `--unannounced` a trace that EXPECTED_SPANS does not tell of.
 The check of the check needs both.
 """
@@ -254,6 +255,11 @@ def main():
     if "--unannounced" in sys.argv:
         now = time.time_ns()
         spans.append(span(secrets.token_hex(16), "", "unannounced", now - 5_000_000_000, now - 4_999_000_000))
+    if "--spill" in sys.argv:
+        with open(os.environ["SPILL_FILE"], "wb") as file:
+            for one in spans:
+                file.write(json_request({one["service"]: [one]}) + b"\n")
+        return
     send(spans)
 
 

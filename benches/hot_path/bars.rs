@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use crate::rounds::{Round, Spread};
+use crate::rounds::Round;
+use crate::spread::Spread;
 use crate::system::System;
 use crate::workload::Scenario;
 

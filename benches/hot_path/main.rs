@@ -19,8 +19,10 @@ mod callgrind;
 mod case;
 mod cortex;
 mod cpu;
+mod machine;
 mod report;
 mod rounds;
+mod spread;
 mod system;
 mod workload;
 
@@ -28,7 +30,7 @@ use std::env;
 use std::process::ExitCode;
 
 use crate::case::Case;
-use crate::report::Machine;
+use crate::machine::Machine;
 use crate::rounds::Round;
 use crate::system::System;
 use crate::workload::Scenario;

@@ -1,74 +1,18 @@
 //! The tables and the JSON file.
 
-use std::fmt;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
-use std::process::Command;
-use std::thread;
 
 use serde::Serialize;
 
 use crate::bars::Verdict;
 use crate::case::{Case, Measurement};
-use crate::cpu;
-use crate::rounds::{Round, Spread, cases};
+use crate::machine::{Machine, target_folder};
+use crate::rounds::{Round, cases};
+use crate::spread::{Spread, median, range};
 use crate::system::System;
 use crate::workload::Scenario;
-
-/// Where and when it was measured.
-#[derive(Debug, Serialize)]
-pub(crate) struct Machine {
-    cores: usize,
-    processor: Option<String>,
-    rustc: Option<String>,
-    load_before: Option<String>,
-    load_after: Option<String>,
-}
-
-impl Machine {
-    pub(crate) fn before() -> Machine {
-        Machine {
-            cores: thread::available_parallelism().map_or(0, usize::from),
-            processor: processor(),
-            rustc: rustc(),
-            load_before: cpu::load_average(),
-            load_after: None,
-        }
-    }
-
-    pub(crate) fn after(mut self) -> Machine {
-        self.load_after = cpu::load_average();
-        self
-    }
-}
-
-impl fmt::Display for Machine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let or_unknown =
-            |text: &Option<String>| text.clone().unwrap_or_else(|| "unknown".to_owned());
-        write!(
-            f,
-            "{} cores, {}, {}, load average {} before and {} after",
-            self.cores,
-            or_unknown(&self.processor),
-            or_unknown(&self.rustc),
-            or_unknown(&self.load_before),
-            or_unknown(&self.load_after),
-        )
-    }
-}
-
-fn processor() -> Option<String> {
-    let text = fs::read_to_string("/proc/cpuinfo").ok()?;
-    let line = text.lines().find(|line| line.starts_with("model name"))?;
-    Some(line.split_once(':')?.1.trim().to_owned())
-}
-
-fn rustc() -> Option<String> {
-    let output = Command::new("rustc").arg("--version").output().ok()?;
-    Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())
-}
 
 /// One figure of one case.
 #[derive(Debug, Serialize)]
@@ -153,13 +97,6 @@ pub(crate) fn write_json(
     let path = folder.join("hot_path.json");
     fs::write(&path, serde_json::to_string_pretty(&document)?)?;
     Ok(path)
-}
-
-/// Returns the folder that cargo builds into: it gives a benchmark `tmp` in there.
-fn target_folder() -> PathBuf {
-    let mut folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
-    folder.pop();
-    folder
 }
 
 fn figure_of(rounds: &[Round], case: Case, read: Read) -> Option<Spread> {
@@ -301,16 +238,4 @@ pub(crate) fn print_bars(bars: &[Verdict]) {
             if bar.met { "met" } else { "NOT met" },
         );
     }
-}
-
-fn median(spread: Option<Spread>, digits: usize) -> String {
-    spread.map_or("-".to_owned(), |spread| {
-        format!("{:.digits$}", spread.median)
-    })
-}
-
-fn range(spread: Option<Spread>, digits: usize) -> String {
-    spread.map_or("-".to_owned(), |spread| {
-        format!("[{:.digits$}..{:.digits$}]", spread.min, spread.max)
-    })
 }

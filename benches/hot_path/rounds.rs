@@ -1,7 +1,5 @@
 //! Every case once per round, so that whatever else the machine does meets all of them alike.
 
-use serde::Serialize;
-
 use crate::case::{Case, Measurement};
 use crate::system::System;
 use crate::workload::Scenario;
@@ -106,36 +104,4 @@ pub(crate) fn cases() -> impl Iterator<Item = Case> {
 fn rotated<T: Copy>(items: &[T], by: usize) -> impl Iterator<Item = T> {
     let (before, after) = items.split_at(by % items.len());
     after.iter().chain(before).copied()
-}
-
-/// A figure over all rounds that have it.
-#[derive(Debug, Clone, Copy, Serialize)]
-pub(crate) struct Spread {
-    pub(crate) min: f64,
-    pub(crate) median: f64,
-    pub(crate) max: f64,
-    pub(crate) rounds: usize,
-}
-
-impl Spread {
-    /// Returns `None` if no round has the figure.
-    pub(crate) fn over<'a>(
-        rounds: &'a [Round],
-        figure: impl Fn(&'a Round) -> Option<f64>,
-    ) -> Option<Spread> {
-        let mut values: Vec<f64> = rounds.iter().filter_map(figure).collect();
-        values.sort_by(f64::total_cmp);
-        let middle = values.len() / 2;
-        let median = match values.len() {
-            0 => return None,
-            len if len % 2 == 1 => values[middle],
-            _ => f64::midpoint(values[middle - 1], values[middle]),
-        };
-        Some(Spread {
-            min: values[0],
-            median,
-            max: values[values.len() - 1],
-            rounds: values.len(),
-        })
-    }
 }

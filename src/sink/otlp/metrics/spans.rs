@@ -8,7 +8,8 @@
 //! | `tracing_cortex.span.idle` | async spans only: time in which nobody worked on them |
 //!
 //! A stream is a name and a kind; sites that share both are added up. The duration has no `status.code`, because one
-//! distribution holds the failed and the other operations of a site.
+//! distribution holds the failed and the other operations of a site. It is in seconds, as OpenTelemetry asks for; Jaeger's
+//! monitoring has to be told so by its `latency_unit`, which is milliseconds unless set.
 //!
 //! What is sent only ever grows: each request adds to the streams what each site has grown by since the request before.
 //! So cumulative streams are the sums of the deltas, in whichever way a site's figures or its kind change.

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use answer::Answer;
-pub use received::{Encoding, ReceivedSpan, Request, Signal, hex, value};
+pub use received::{Encoding, ReceivedSpan, Request, Signal, hex, spans_of, value};
 pub use tls::{Authority, Validity};
 
 use server::{Listener, Shared};

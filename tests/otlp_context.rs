@@ -15,9 +15,11 @@ mod otlp;
 mod rig;
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
 use opentelemetry::trace::TracerProvider as _;
-use opentelemetry_sdk::trace::{InMemorySpanExporterBuilder, SdkTracerProvider};
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData, SpanExporter};
 use otlp::{ReceivedSpan, Receiver, hex};
 use rig::{Ended, PROTOCOLS, builder, otlp, run};
 use tracing_cortex::otlp::Protocol;
@@ -209,16 +211,23 @@ fn what_the_caller_left_out_is_left_out_here_and_handed_on_as_such() {
     assert_eq!(calls, 3, "statistics are of all spans");
 }
 
+/// An exporter of the user's own.
+#[derive(Debug, Clone, Default)]
+struct Theirs(Arc<Mutex<Vec<SpanData>>>);
+
+impl SpanExporter for Theirs {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        self.0.lock().unwrap().extend(batch);
+        Ok(())
+    }
+}
+
 /// Runs a program that has a layer of tracing-opentelemetry too; returns what that one exported and our account.
 fn beside_opentelemetry(
     receiver: &Receiver,
     program: impl FnOnce(),
-) -> (
-    Vec<opentelemetry_sdk::trace::SpanData>,
-    Ended,
-    Vec<(String, String)>,
-) {
-    let theirs = InMemorySpanExporterBuilder::new().build();
+) -> (Vec<SpanData>, Ended, Vec<(String, String)>) {
+    let theirs = Theirs::default();
     let provider = SdkTracerProvider::builder()
         .with_simple_exporter(theirs.clone())
         .build();
@@ -242,7 +251,8 @@ fn beside_opentelemetry(
         (text("trace_id"), text("span_id"))
     });
     let bars = bars.collect();
-    (theirs.get_finished_spans().unwrap(), ended, bars)
+    let theirs = std::mem::take(&mut *theirs.0.lock().unwrap());
+    (theirs, ended, bars)
 }
 
 #[test]

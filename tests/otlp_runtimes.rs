@@ -158,7 +158,7 @@ fn a_flush_sends_what_is_finished_and_the_capture_goes_on() {
         within(layer, || {
             work(10);
             guard.flush(rig::SOON).unwrap();
-            assert_eq!(receiver.span_count(), 10);
+            receiver.wait_for_spans(10, rig::SOON);
             tracing::info_span!("later").in_scope(|| ());
         });
         let ended = Ended::finish(guard);
@@ -168,15 +168,18 @@ fn a_flush_sends_what_is_finished_and_the_capture_goes_on() {
 }
 
 #[test]
-fn spans_arrive_while_the_program_runs() {
-    let receiver = Receiver::start();
-    let (layer, guard) = start(&receiver, Protocol::HttpProtobuf);
-    within(layer, || {
-        work(10);
-        receiver.wait_for_spans(10, rig::SOON);
-    });
-    drop(guard);
-    assert_each_once(&receiver.spans(), 10);
+fn spans_arrive_while_the_program_runs_and_the_last_one_does_not_wait_for_another() {
+    for delay in [Duration::ZERO, Duration::from_secs(1)] {
+        let receiver = Receiver::start();
+        let otlp = otlp(&receiver, Protocol::HttpProtobuf).schedule_delay(delay);
+        let (layer, guard) = builder().otlp(otlp).build().unwrap();
+        within(layer, || {
+            work(10);
+            receiver.wait_for_spans(10, rig::SOON);
+        });
+        drop(guard);
+        assert_each_once(&receiver.spans(), 10);
+    }
 }
 
 #[test]

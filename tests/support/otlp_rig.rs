@@ -116,7 +116,8 @@ impl Ended {
         let expected = (exported, refused, dropped, spilled);
         assert_eq!(
             found, expected,
-            "(exported, refused, dropped, spilled) in {account:?}"
+            "(exported, refused, dropped, spilled) in {account:?}; {:?}",
+            self.result.as_ref().err().map(ToString::to_string)
         );
         assert_eq!(account.pending, 0, "{account:?}");
     }

@@ -28,6 +28,8 @@ struct Lane {
     under_way: usize,
     /// In a row.
     failures: u32,
+    /// What the last failure was, until something succeeds.
+    last_failure: Option<String>,
     gate: Option<Gate>,
 }
 
@@ -154,6 +156,7 @@ impl Queue {
         lane.under_way -= 1;
         if is_taken {
             lane.failures = 0;
+            lane.last_failure = None;
             lane.gate = lane.gate.filter(|gate| gate.is_demanded);
         }
     }
@@ -193,8 +196,14 @@ impl Queue {
         let later = |known: Gate| (known.is_demanded, known.opens) > (gate.is_demanded, gate.opens);
         lane.gate = Some(lane.gate.filter(|known| later(*known)).unwrap_or(gate));
         item.first_failure.get_or_insert(now);
+        lane.last_failure = Some(why.clone());
         item.why = Some(why);
         lane.waiting.push_back(item);
+    }
+
+    /// Returns why requests of this kind are failing at the moment.
+    pub(super) fn last_failure(&mut self, signal: Signal) -> Option<String> {
+        self.lane(signal).last_failure.clone()
     }
 
     /// Lets everything be tried at once that only our own patience holds back.

@@ -254,7 +254,8 @@ impl Shared {
     fn give_up(&self, items: Vec<Item>, reason: &str) {
         let deadline = self.state().end.map(|end| end.deadline);
         for item in items {
-            let why = match &item.why {
+            let failing = || self.state().queue.last_failure(item.signal);
+            let why = match item.why.clone().or_else(failing) {
                 Some(why) if why != reason => format!("{reason}; {why}"),
                 _ => reason.to_owned(),
             };

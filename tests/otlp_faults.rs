@@ -150,7 +150,10 @@ fn a_receiver_that_never_answers_does_not_delay_the_end() {
         ended.assert_account(0, 0, 100, 0);
         assert!(ended.error().contains("answer"), "{}", ended.error());
         let endpoint = &ended.account().endpoint;
-        assert!(endpoint.contains(&address(&receiver, protocol)), "{endpoint}");
+        assert!(
+            endpoint.contains(&address(&receiver, protocol)),
+            "{endpoint}"
+        );
     }
 }
 

@@ -1,21 +1,26 @@
 //! The layer of this crate.
 
 use tracing_cortex::CortexLayer;
+use tracing_cortex::otlp::{Otlp, Protocol};
 
 use crate::receiver::Endpoints;
 use crate::system::{Finish, System, set_default};
 
-/// Whether the layer can export that way.
-pub(crate) fn can(system: System) -> bool {
-    !matches!(system, System::CortexGrpc | System::CortexHttp)
-}
-
 /// Makes one of the `Cortex*` systems the default of this process.
-pub(crate) fn install(system: System, _: &Endpoints) -> Finish {
-    assert!(can(system));
-    let (layer, guard) = CortexLayer::builder().no_resources().build().unwrap();
+pub(crate) fn install(system: System, endpoints: &Endpoints) -> Finish {
+    let builder = CortexLayer::builder().no_resources();
+    let builder = match system {
+        System::CortexGrpc => builder.otlp(otlp(&endpoints.grpc, Protocol::Grpc)),
+        System::CortexHttp => builder.otlp(otlp(&endpoints.http, Protocol::HttpProtobuf)),
+        _ => builder,
+    };
+    let (layer, guard) = builder.build().unwrap();
     set_default(layer);
     Box::new(move || {
         guard.finish().unwrap();
     })
+}
+
+fn otlp(endpoint: &str, protocol: Protocol) -> Otlp {
+    Otlp::new(endpoint).protocol(protocol)
 }

@@ -1,7 +1,6 @@
 //! Every case once per round, so that whatever else the machine does meets all of them alike.
 
 use crate::case::{Case, Measurement};
-use crate::cortex;
 use crate::shape::Shape;
 use crate::system::System;
 

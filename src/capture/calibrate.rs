@@ -49,6 +49,7 @@ pub(crate) fn calibrate(clock: &Clock, limits: Limits, streams: Streams) -> Cost
             overflow: Overflow::DropNewest,
             held: None,
             ambient: None,
+            sampler: None,
         });
         // The first spans allocate; they are not what a span costs.
         spans(&capture, 8);

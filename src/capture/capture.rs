@@ -14,13 +14,14 @@ use std::time::Duration;
 use super::context::CarriedTable;
 use super::found::Found;
 use super::local::{Frame, ThreadShared};
+use super::place::Identity;
 use super::process::is_forked_child;
 use super::ring::Ring;
 use super::sites::{HELD, HeldFn, Registry};
 use super::span_state::{SpanState, Spilled};
 use super::{Limits, Overflow, lock};
 use crate::clock::Clock;
-use crate::model::{Ambient, IdKeys, Losses, Nanos, ThreadSnapshot, ThreadTop};
+use crate::model::{Ambient, IdKeys, Ids, Losses, Nanos, ThreadSnapshot, ThreadTop};
 use crate::model::{CaptureSnapshot, FrameCount, FrameSnapshot, OpenSnapshot, PathId};
 
 /// Everything a capture is told when it starts.
@@ -31,7 +32,11 @@ pub(crate) struct Settings {
     pub(crate) overflow: Overflow,
     pub(crate) held: Option<Box<HeldFn>>,
     pub(crate) ambient: Option<AmbientFn>,
+    pub(crate) sampler: Option<Box<SamplerFn>>,
 }
+
+/// Decides whether a trace is recorded. Told what whoever began the trace decided, as `sampled`.
+pub(crate) type SamplerFn = dyn Fn(&Ids) -> bool + Send + Sync;
 
 /// Asks another tracing library which of its spans the thread is in.
 pub(crate) type AmbientFn = fn() -> Option<Ambient>;
@@ -63,6 +68,7 @@ pub(crate) struct Capture {
     pub(super) id_keys: IdKeys,
     pub(super) carried: CarriedTable,
     ambient: Option<AmbientFn>,
+    sampler: Option<Box<SamplerFn>>,
     /// Whether another layer's ids are taken over.
     adopts: AtomicBool,
     overflow: Overflow,
@@ -130,6 +136,7 @@ impl Capture {
             overflow,
             held,
             ambient,
+            sampler,
         } = settings;
         let id = NEXT.fetch_add(1, Relaxed);
         Capture {
@@ -142,6 +149,7 @@ impl Capture {
             id_keys: IdKeys::new(random()),
             carried: CarriedTable::default(),
             ambient,
+            sampler,
             adopts: AtomicBool::new(false),
             overflow,
             began: AtomicU64::new(clock.tick()),
@@ -169,6 +177,17 @@ impl Capture {
     /// Whether an output sends requests through crates that are instrumented themselves.
     pub(super) fn hides_own_requests(&self) -> bool {
         self.ambient.is_some()
+    }
+
+    /// Makes the ids of an operation, and decides whether its trace is recorded.
+    pub(super) fn ids(&self, identity: Identity) -> Ids {
+        let mut ids = identity.ids(self.id_keys);
+        if let Some(sampler) = &self.sampler
+            && !ids.adopted
+        {
+            ids.sampled = sampler(&ids);
+        }
+        ids
     }
 
     /// Has spans take over the ids that another layer of the same subscriber makes for them.

@@ -71,7 +71,7 @@ pub(super) fn link_to(
     }
     with_state(capture, shared, work, id, |_, state| {
         state.set(IDS_USED);
-        let ids = Identity::of(state).ids(capture.id_keys);
+        let ids = capture.ids(Identity::of(state));
         Link::new(ids.trace, ids.span)
     })
 }
@@ -101,7 +101,7 @@ impl Capture {
                 };
                 (identity, state.seq.load(Relaxed))
             })?;
-            let ids = identity.ids(self.id_keys);
+            let ids = self.ids(identity);
             let context = TraceContext::new(ids.trace, ids.span, ids.sampled);
             if identity.place.flags & CARRIES == 0 {
                 return Some(context);

@@ -10,7 +10,7 @@ use super::local::{SEQ_BITS, ThreadShared};
 use super::lock;
 use super::stream::{BY_CREATOR, COMPACT, COMPACT_WORDS, EVENT_WORDS, Kind, OVERLAPPING};
 use super::stream::{KIND_BITS, KIND_MASK, SPAN_WORDS, WITH_FIELDS};
-use crate::model::{EventRecord, Fields, IdKeys, Level, Site, SpanKind, SpanRecord, Thread};
+use crate::model::{EventRecord, Fields, Level, Site, SpanKind, SpanRecord, Thread};
 use crate::model::{SpanId, SpanSeq, TickScale};
 
 /// Empties rings and hands on what was in them.
@@ -65,12 +65,12 @@ pub(crate) trait Outlets {
     /// Hands a batch to one of them.
     fn deliver(&mut self, outlet: usize, batch: &Batch<'_>);
 
-    /// All batches have been handed on of what was in the rings at one time.
-    fn end_round(&mut self);
+    /// All batches have been handed on of what was in the rings at one time; returns whether something follows from it.
+    fn end_round(&mut self) -> bool;
 }
 
 impl Drain {
-    /// Takes everything out of all rings and hands it to each outlet in turn; returns whether there was anything.
+    /// Takes everything out of all rings and hands it to each outlet in turn; returns whether anything was handed on.
     pub(crate) fn run(
         &mut self,
         capture: &Capture,
@@ -81,7 +81,7 @@ impl Drain {
         in_flight.gather(capture, &threads);
         let chunks = in_flight.chunks();
         if chunks == 0 {
-            outlets.end_round();
+            return outlets.end_round();
         }
         for _ in 0..chunks {
             let Some(chunk) = in_flight.begin() else {
@@ -99,7 +99,7 @@ impl Drain {
             }
             in_flight.end(chunk);
         }
-        chunks > 0
+        true
     }
 }
 
@@ -186,7 +186,7 @@ impl Chunk {
             threads,
             shared,
             scale: capture.clock.scale(),
-            keys: capture.streams.ids.then_some(capture.id_keys),
+            capture,
         };
         loop {
             let outlet = self.claimed.fetch_add(1, Relaxed);
@@ -206,7 +206,7 @@ struct Decoder<'a> {
     threads: &'a [Arc<ThreadShared>],
     shared: &'a ThreadShared,
     scale: TickScale,
-    keys: Option<IdKeys>,
+    capture: &'a Capture,
 }
 
 fn word(bytes: &[u8], index: usize) -> Option<u64> {
@@ -280,12 +280,13 @@ impl<'a> Decoder<'a> {
         };
         let fields = fields(record, flags, fields_at, site)?;
         let [seq, parent, start, end] = self.span_words(record, flags)?;
-        let ids = match self.keys {
-            Some(keys) => {
+        let ids = match self.capture.streams.ids {
+            true => {
                 let added = |at| word(record, added_at + at);
-                Some(identity::read(keys, flags, seq, parent, added)?)
+                let identity = identity::read(flags, seq, parent, added)?;
+                Some(self.capture.ids(identity))
             }
-            None => None,
+            false => None,
         };
         Some(SpanRecord {
             span: SpanSeq(seq),
@@ -304,9 +305,9 @@ impl<'a> Decoder<'a> {
     }
 
     fn added_words(&self, flags: u16) -> usize {
-        match self.keys {
-            Some(_) => identity::count(flags),
-            None => 0,
+        match self.capture.streams.ids {
+            true => identity::count(flags),
+            false => 0,
         }
     }
 
@@ -345,10 +346,10 @@ impl<'a> Decoder<'a> {
             true => word(record, EVENT_WORDS)?,
             false => span,
         };
-        let operation = match self.keys {
-            Some(_) if number == 0 => None,
-            Some(_) if flags & OWN_ID != 0 => Some(SpanId(number)),
-            keys => keys.map(|keys| keys.span(SpanSeq(number))),
+        let operation = match self.capture.streams.ids && number != 0 {
+            false => None,
+            true if flags & OWN_ID != 0 => Some(SpanId(number)),
+            true => Some(self.capture.id_keys.span(SpanSeq(number))),
         };
         let fields_at = EVENT_WORDS + usize::from(of_call);
         Some(EventRecord {

@@ -2,7 +2,6 @@
 
 use super::place::{Identity, Place};
 use super::span_state::{FOREIGN, PARENT_FOREIGN, UNSAMPLED};
-use crate::model::{IdKeys, Ids};
 
 /// A word with the number of the operation, because it is not the span's.
 pub(super) const OWN_NUMBER: u16 = 1 << 4;
@@ -87,14 +86,13 @@ pub(super) fn count(flags: u16) -> usize {
     usize::from(flags & OWN_NUMBER != 0) + usize::from(flags & PARENT_NUMBER != 0) + trace
 }
 
-/// Makes the ids of the record of the span `seq` under the span `parent` out of its words.
+/// Reads the identity of the record of the span `seq` under the span `parent` out of its words.
 pub(super) fn read(
-    keys: IdKeys,
     flags: u16,
     seq: u64,
     parent: u64,
     word: impl Fn(usize) -> Option<u64>,
-) -> Option<Ids> {
+) -> Option<Identity> {
     let mut at = 0;
     let mut next = || {
         at += 1;
@@ -137,5 +135,5 @@ pub(super) fn read(
         place,
         adopted,
     };
-    Some(identity.ids(keys))
+    Some(identity)
 }

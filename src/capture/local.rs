@@ -537,6 +537,7 @@ mod tests {
             overflow: Overflow::DropNewest,
             held: None,
             ambient: None,
+            sampler: None,
         })
     }
 

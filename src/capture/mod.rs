@@ -51,7 +51,7 @@ mod visit;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub(crate) use calibrate::{Cost, calibrate};
-pub(crate) use capture::{Capture, Settings, Streams};
+pub(crate) use capture::{AmbientFn, Capture, SamplerFn, Settings, Streams};
 pub use context::SetParentError;
 pub(crate) use drain::{Batch, Drain, InFlight, Outlets};
 pub use layer::CortexLayer;

@@ -130,7 +130,7 @@ impl Capture {
         };
         OwnPart {
             fields: lock(&state.extra).clone(),
-            ids: self.streams.ids.then(|| identity().ids(self.id_keys)),
+            ids: self.streams.ids.then(|| self.ids(identity())),
         }
     }
 
@@ -155,7 +155,7 @@ impl Capture {
             state,
             site,
             thread: &shared.thread,
-            ids: (self.streams.ids).then(|| Identity::of(state).ids(self.id_keys)),
+            ids: (self.streams.ids).then(|| self.ids(Identity::of(state))),
             fields,
         };
         let mut batch = Batch::default();

@@ -141,6 +141,10 @@ pub(crate) struct Finished {
 }
 
 impl Finished {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.round.operations.is_empty()
+    }
+
     /// Hands the operations on, a portion at a time.
     pub(crate) fn deliver(&self, mut deliver: impl FnMut(&[Operation<'_>])) {
         let none = KeptEvents::default();

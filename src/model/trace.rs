@@ -50,8 +50,8 @@ pub struct Ids {
     pub parent: Option<SpanId>,
     /// The parent is in another process, or was made by another tracing library in this one.
     pub parent_is_remote: bool,
-    /// What whoever began the trace decided: whether its spans are to be recorded. Always true of traces that begin
-    /// here; the ratio of [`Otlp::sample_ratio`](crate::otlp::Otlp::sample_ratio) applies later.
+    /// Whether the trace is recorded: as whoever began it decided, and as [`Otlp::sampling`](crate::otlp::Otlp::sampling)
+    /// says. Other processes are told the same.
     pub sampled: bool,
     /// The trace began in another process, or with another tracing library in this one.
     pub remote_trace: bool,

@@ -15,8 +15,8 @@ use super::guard::CortexGuard;
 use super::outlets::{Outlet, Turn};
 use super::session::{Parts, Session};
 use super::{exits, lock};
-use crate::capture::Streams;
-use crate::capture::{Capture, CortexLayer, HeldFn, Limits, Overflow, Settings};
+use crate::capture::{AmbientFn, Capture, CortexLayer, HeldFn, Limits, Overflow, SamplerFn};
+use crate::capture::{Settings, Streams};
 use crate::capture::{calibrate, suppress_on_this_thread};
 use crate::clock::{Clock, ManualClock};
 use crate::diagnose::Thresholds;
@@ -433,12 +433,19 @@ impl CortexBuilder {
                 ));
             }
         }
+        #[cfg_attr(not(feature = "otlp"), expect(unused_mut, reason = "nothing exports"))]
+        let mut export = OfExport::default();
         // Last, because the other outputs fail without leaving a thread behind.
         #[cfg(feature = "otlp")]
         if let Some(settings) = &otlp {
             let sink = OtlpSink::start(settings, clock.anchor(), suppress_on_this_thread)
                 .map_err(BuildError::Thread)?;
             outlets.insert(export_at, Outlet::new(Box::new(sink), Turn::First));
+            let head = settings.sampling.head;
+            export = OfExport {
+                ambient: Some(current_otel_span),
+                sampler: Some(Box::new(move |ids| head.keeps(ids))),
+            };
         }
         let wants = outlets
             .iter()
@@ -457,13 +464,8 @@ impl CortexBuilder {
             streams,
             overflow: self.overflow,
             held: self.held,
-            #[cfg(feature = "otlp")]
-            ambient: match &otlp {
-                Some(_) => Some(current_otel_span),
-                None => None,
-            },
-            #[cfg(not(feature = "otlp"))]
-            ambient: None,
+            ambient: export.ambient,
+            sampler: export.sampler,
         }));
         let samples = Arc::new(Mutex::new(VecDeque::new()));
         let sampler = match self.resources {
@@ -561,6 +563,13 @@ impl fmt::Debug for CortexBuilder {
 
 fn opened<T>(sink: Result<T, SinkError>) -> Result<T, BuildError> {
     sink.map_err(BuildError::Output)
+}
+
+/// What an exporter changes in the capture.
+#[derive(Default)]
+struct OfExport {
+    ambient: Option<AmbientFn>,
+    sampler: Option<Box<SamplerFn>>,
 }
 
 fn process() -> Process {

@@ -53,7 +53,8 @@ pub(super) fn run(session: &Session) {
             session.drain(&mut drain);
         }
         any |= deliver_samples(session);
-        unflushed |= any;
+        // An exporter may hold back what it was given until more is known of the trace.
+        unflushed |= any || session.outlets.iter().any(|outlet| outlet.has_pending());
         let now = Instant::now();
         if flush_asked.is_some() || (unflushed && now >= next_flush) {
             session.outlets.iter().for_each(|outlet| outlet.flush());

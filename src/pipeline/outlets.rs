@@ -121,6 +121,13 @@ impl Outlet {
         }
     }
 
+    /// Whether the sink was given spans that have no fate yet.
+    pub(super) fn has_pending(&self) -> bool {
+        lock(&self.export)
+            .as_ref()
+            .is_some_and(|export| export.pending > 0)
+    }
+
     /// Returns what became of what the sink sends elsewhere, as far as it was asked.
     pub(super) fn export(&self) -> Option<Export> {
         lock(&self.export).clone()

@@ -288,6 +288,8 @@ impl Session {
         for _ in 0..2 {
             Streaming(self).end_round();
         }
+        // What is known of an exporter that does not come to its end.
+        self.outlets.iter().for_each(|outlet| outlet.note_export());
     }
 
     fn deliver_rest_apart(self: &Arc<Session>, until: Option<Instant>) {
@@ -397,9 +399,9 @@ impl Outlets for Streaming<'_> {
         }
     }
 
-    fn end_round(&mut self) {
+    fn end_round(&mut self) -> bool {
         if !self.0.capture.streams().ids {
-            return;
+            return false;
         }
         // Not under the lock, which whoever takes over from a sink that hangs needs.
         let finished = lock(&self.0.join).end_round();
@@ -408,6 +410,7 @@ impl Outlets for Streaming<'_> {
                 outlet.operations(operations);
             }
         });
+        !finished.is_empty()
     }
 }
 

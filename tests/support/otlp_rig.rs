@@ -115,7 +115,8 @@ impl Ended {
         );
         let expected = (exported, refused, dropped, spilled);
         assert_eq!(
-            found, expected,
+            found,
+            expected,
             "(exported, refused, dropped, spilled) in {account:?}; {:?}",
             self.result.as_ref().err().map(ToString::to_string)
         );

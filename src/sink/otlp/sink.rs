@@ -10,7 +10,7 @@ use super::batch::Batch;
 use super::encode::{self, OTEL_KIND, SpanEncoder};
 use super::exporter::Exporter;
 use super::metrics::{Metrics, MetricsSettings};
-use super::sampling::{Sampling, Tail};
+use super::sampling::Tail;
 use super::settings::Settings;
 use crate::model::{Diagnosis, Export, Operation, Profile, Sample, SiteId, WallAnchor};
 use crate::sink::{Sink, SinkError, Wants};
@@ -28,7 +28,6 @@ pub(crate) struct OtlpSink {
     exporter: Exporter,
     encoder: SpanEncoder,
     batch: Batch,
-    head: Sampling,
     tail: Option<Tail>,
     needs_profile: bool,
     schedule_delay: Duration,
@@ -116,7 +115,6 @@ impl OtlpSink {
             exporter,
             encoder: SpanEncoder::new(anchor),
             batch: Batch::new(resource.encode_to_vec(), settings.max_batch_spans),
-            head: rules.head,
             tail: rules.has_tail().then(|| Tail::new(rules.clone())),
             needs_profile: rules.needs_profile() && settings.traces.is_some(),
             schedule_delay: settings.schedule_delay,
@@ -136,7 +134,7 @@ impl OtlpSink {
         }
         if operation.ids.adopted {
             self.adopted += 1;
-        } else if self.head.keeps(&operation.ids) {
+        } else if operation.ids.sampled {
             let encoder = &mut self.encoder;
             self.batch.append(|out| encoder.append(out, operation));
         } else if let Some(tail) = &mut self.tail {

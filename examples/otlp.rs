@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Without the variable they go to a collector on this machine. If nobody listens, the program ends as quickly and says
-//! how many spans were lost and why. `EXPECTED_SPANS=FILE` writes down which spans a backend should have.
+//! how many spans were lost and why. `EXPECTED_SPANS=FILE` writes down which spans a backend should have,
+//! `SPILL_FILE=FILE` keeps what could not be sent.
 
 #![allow(
     clippy::print_stdout,
@@ -31,8 +32,12 @@ use tracing_subscriber::prelude::*;
 const SERVICE: &str = "post-office";
 
 fn main() -> Result<(), Box<dyn Error>> {
+    let mut otlp = Otlp::from_env().service_name(SERVICE);
+    if let Some(path) = env::var_os("SPILL_FILE") {
+        otlp = otlp.spill(path);
+    }
     let mut cortex = CortexLayer::builder()
-        .otlp(Otlp::from_env().service_name(SERVICE))
+        .otlp(otlp)
         .report_text(TextReport::Stderr)
         // Nobody wants to wait for a collector that is not there.
         .exit_deadline(Duration::from_millis(1_500));

@@ -67,12 +67,17 @@ impl Site {
     /// Returns `file:line` if both are known, without the folder where Cargo keeps the sources of dependencies:
     /// `serde-1.0.0/src/lib.rs:7`.
     pub fn location(&self) -> Option<String> {
-        Some(format!("{}:{}", in_package(self.file?), self.line?))
+        Some(format!("{}:{}", self.file_in_package()?, self.line?))
+    }
+
+    /// Returns the source file as [`Site::location`] does, without the line.
+    pub fn file_in_package(&self) -> Option<&'static str> {
+        self.file.map(in_package)
     }
 }
 
 /// Cuts off where Cargo keeps a dependency, so that the path begins with the name of the package or the repository.
-fn in_package(file: &str) -> &str {
+fn in_package(file: &'static str) -> &'static str {
     let split = |path: &str| path.find(['/', '\\']);
     let mut last = "";
     let mut rest = file;

@@ -351,7 +351,8 @@ impl CortexBuilder {
     }
 
     /// Limits the memory for records on their way to the sinks, all threads together. Default: 16 MiB, at least
-    /// 64 KiB. What does not fit is treated as [`CortexBuilder::overflow`] says.
+    /// 64 KiB. As much again may wait outside of the threads' buffers while the sinks are slower than the program. What
+    /// does not fit is treated as [`CortexBuilder::overflow`] says.
     pub fn max_record_bytes(mut self, bytes: usize) -> CortexBuilder {
         self.limits.max_record_bytes = bytes;
         self
@@ -377,7 +378,7 @@ impl CortexBuilder {
         self
     }
 
-    /// Limits the open spans that are tracked besides 128 per thread. Default: 262,144, about 50 MiB when full; beyond
+    /// Limits the open spans that are tracked besides 128 per thread. Default: 262,144, about 65 MiB when full; beyond
     /// it, activations still count but latency and fields do not.
     pub fn max_open_spans(mut self, spans: usize) -> CortexBuilder {
         self.limits.max_open_spans = spans;

@@ -117,7 +117,7 @@ fn span(operation: &Operation<'_>, service: &str) -> Json {
         }
     }
     let site = operation.site;
-    own(&mut attributes, "code.file.path", site.file.map(string));
+    own(&mut attributes, "code.file.path", site.file_in_package().map(string));
     own(&mut attributes, "code.line.number", site.line.map(integer));
     let target = Some(site.target).filter(|target| !target.is_empty());
     own(&mut attributes, "code.module.name", target.map(string));
@@ -212,7 +212,7 @@ fn happened(event: &OperationEvent<'_>) -> Json {
     let level = string(event.level.as_str());
     own(&mut attributes, "level", Some(level));
     own(&mut attributes, "target", Some(string(event.site.target)));
-    let (file, line) = (event.site.file, event.site.line);
+    let (file, line) = (event.site.file_in_package(), event.site.line);
     own(&mut attributes, "code.file.path", file.map(string));
     own(&mut attributes, "code.line.number", line.map(integer));
     json!({"name": name, "attributes": pairs(attributes)})

@@ -26,7 +26,7 @@ const LONGEST_RETRY: Duration = Duration::from_secs(60);
 /// How much later than its deadline `finish` may return.
 const SLACK: Duration = Duration::from_millis(100);
 /// What a slow disk and an unoptimised build write at the least, in bytes of requests per second.
-const SPILL_RATE: usize = 4 << 20;
+const SPILL_RATE: usize = 1 << 20;
 
 /// What the thread shares with those who give it work.
 pub(super) struct Shared {

@@ -58,7 +58,7 @@ pub(super) fn append<'a>(
         }
         attributes.own_text(out, "level", event.level.as_str());
         attributes.own_text(out, "target", event.site.target);
-        if let Some(file) = event.site.file {
+        if let Some(file) = event.site.file_in_package() {
             attributes.own_text(out, "code.file.path", file);
         }
         if let Some(line) = event.site.line {

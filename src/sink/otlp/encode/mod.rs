@@ -237,7 +237,7 @@ fn said<'a>(key: &'static str, value: Value<'a>, kind: &mut u8, status: &mut Sta
 }
 
 fn site_attributes(out: &mut Vec<u8>, attributes: &Attributes, site: &Site) {
-    if let Some(file) = site.file {
+    if let Some(file) = site.file_in_package() {
         attributes.own_text(out, "code.file.path", file);
     }
     if let Some(line) = site.line {

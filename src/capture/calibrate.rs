@@ -25,6 +25,9 @@ const SPANS: u64 = 256;
 /// The fastest round counts, because whatever else runs on the machine only adds.
 const ROUNDS: u32 = 8;
 
+/// More room than the spans of a round need takes longer to allocate than all rounds together.
+const MAX_RECORD_BYTES: usize = 1 << 20;
+
 static CALLSITE: DefaultCallsite = DefaultCallsite::new(&METADATA);
 static METADATA: Metadata<'static> = metadata! {
     name: "calibration",
@@ -37,6 +40,10 @@ static METADATA: Metadata<'static> = metadata! {
 
 /// Measures the cost on a capture of its own, in less than a millisecond.
 pub(crate) fn calibrate(clock: &Clock, limits: Limits, streams: Streams) -> Cost {
+    let limits = Limits {
+        max_record_bytes: limits.max_record_bytes.min(MAX_RECORD_BYTES),
+        ..limits
+    };
     let mut cost = Cost {
         span_ns: f64::INFINITY,
         activation_ns: f64::INFINITY,

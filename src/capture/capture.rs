@@ -89,7 +89,8 @@ pub(crate) struct Capture {
 
 const CLOSED: u32 = u32::MAX;
 
-/// A new ring gets one of this many parts of the memory for records that is left.
+/// A new ring gets one of this many parts of the memory for records that is left. Where operations are made of the
+/// records, four times as much: those are larger, and the collector has to share the processor with the exporter.
 const RING_SHARE: usize = 16;
 /// The smallest ring worth having: some 200 records.
 const MIN_RING_WORDS: usize = 1024;
@@ -195,10 +196,15 @@ impl Capture {
         self.adopts.store(true, Relaxed);
     }
 
+    #[inline]
+    pub(super) fn adopts(&self) -> bool {
+        self.adopts.load(Relaxed)
+    }
+
     /// Returns the span of another library that this thread is in, where that matters.
     #[inline]
     pub(super) fn ambient(&self) -> Option<Ambient> {
-        if !self.adopts.load(Relaxed) {
+        if !self.adopts() {
             return None;
         }
         self.ambient.and_then(|ambient| ambient())
@@ -336,8 +342,12 @@ impl Capture {
         let mut words = 0;
         let take = |used: usize| {
             // A share of what is left, so that the first threads have room to spare and late ones are not left out.
-            let share = limit.saturating_sub(used) / RING_SHARE / 8;
-            words = 1 << share.clamp(MIN_RING_WORDS, MAX_RING_WORDS).ilog2();
+            let (share, most) = match self.streams.ids {
+                true => (RING_SHARE / 4, MAX_RING_WORDS * 4),
+                false => (RING_SHARE, MAX_RING_WORDS),
+            };
+            let share = limit.saturating_sub(used) / share / 8;
+            words = 1 << share.clamp(MIN_RING_WORDS, most).ilog2();
             (used + words * 8 <= limit).then_some(used + words * 8)
         };
         let taken = self.ring_bytes.fetch_update(Relaxed, Relaxed, take);

@@ -164,7 +164,7 @@ impl Capture {
             self.carried.insert(seq, Arc::new(context.clone()));
         }
         if let Some(trace_state) = context.trace_state() {
-            let mut extra = lock(&state.extra);
+            let mut extra = state.extra();
             FieldWriter::new(&mut extra, 0).write_trace_state(trace_state);
             state.set(FIELDS);
         }
@@ -185,7 +185,7 @@ impl Capture {
         let done = local::with(self, |local| {
             let Local { shared, work, .. } = local;
             with_state(self, shared, work, id, |_, state| {
-                let mut extra = lock(&state.extra);
+                let mut extra = state.extra();
                 let link = Link::new(context.trace_id(), context.span_id());
                 FieldWriter::new(&mut extra, 0).write_link(link);
                 state.set(FIELDS);

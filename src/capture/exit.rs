@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use super::capture::Capture;
 use super::enter::{entered_at, stream_first};
+use super::identity::of_span;
 use super::local::{
     FRAME_AGAIN, FRAME_FOLDED, FRAME_NESTED, FRAME_OTHER, FRAME_OVERLAPS, Frame, Local,
     ThreadShared, Work,
@@ -238,23 +239,24 @@ fn emit_activation(
     };
     let held = state.has(sites::HELD);
     let outer = left.around.checked_sub(1).map(|at| work.frame(shared, at));
+    let (ids, identity) = match held && capture.streams.ids {
+        true => (0, Some(Identity::of_call(state, left.operation, outer))),
+        false => of_span(capture, state, parent),
+    };
+    let overlapping = match left.flags & FRAME_OVERLAPS {
+        0 => 0,
+        _ => stream::OVERLAPPING,
+    };
     let words = SpanWords {
         kind: if held { Kind::Call } else { Kind::Poll },
-        flags: if left.flags & FRAME_OVERLAPS != 0 {
-            stream::OVERLAPPING
-        } else {
-            0
-        },
+        flags: ids | overlapping,
         site: state.site(),
         seq: left.seq,
         parent,
         start: left.entered,
         end: ended,
         life: None,
-        identity: capture.streams.ids.then(|| match held {
-            true => Identity::of_call(state, left.operation, outer),
-            false => Identity::of(state),
-        }),
+        identity,
     };
     work.emit_span(capture, shared, state, &words);
 }

@@ -1,7 +1,10 @@
 //! What a record says about ids: the numbers that they are made of, as few words as possible.
 
-use super::place::{Identity, Place};
-use super::span_state::{FOREIGN, PARENT_FOREIGN, UNSAMPLED};
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::capture::Capture;
+use super::place::{Identity, PLACE_FLAGS, Place};
+use super::span_state::{ADOPTED, FOREIGN, PARENT_FOREIGN, SpanState, UNSAMPLED};
 
 /// A word with the number of the operation, because it is not the span's.
 pub(super) const OWN_NUMBER: u16 = 1 << 4;
@@ -20,6 +23,33 @@ pub(super) const NOT_SAMPLED: u16 = 1 << 10;
 pub(super) const OWN_ID: u16 = 1 << 11;
 
 const MOST: usize = 4;
+
+/// Returns what the record of a span under the span `parent` must say of its ids: flags alone for the root of a trace
+/// that began here and for what is directly under it.
+#[inline]
+pub(super) fn of_span(
+    capture: &Capture,
+    state: &SpanState,
+    parent: u64,
+) -> (u16, Option<Identity>) {
+    if !capture.streams.ids {
+        return (0, None);
+    }
+    if state.flags() & (PLACE_FLAGS | ADOPTED) == 0 {
+        let Place {
+            parent: around,
+            trace,
+            ..
+        } = state.place();
+        if around == parent && trace == state.seq.load(Relaxed) {
+            return (TRACE_IS_OWN, None);
+        }
+        if around == parent && trace == parent {
+            return (TRACE_IS_PARENT, None);
+        }
+    }
+    (0, Some(Identity::of(state)))
+}
 
 /// The words that an identity adds to a record.
 #[derive(Debug, Clone, Copy, Default)]

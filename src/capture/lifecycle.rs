@@ -10,12 +10,12 @@ use tracing_core::{Event, Metadata};
 use super::capture::Capture;
 use super::context;
 use super::found::Found;
+use super::identity::of_span;
 use super::local::{self, FRAME_ADOPTED, FRAME_ERROR, Frame, Local, ThreadShared, Work};
-use super::lock;
 use super::node::Node;
 use super::place::{self, Identity};
 use super::sites::{ASYNC, HELD, KEEP_FIELDS, PLAIN};
-use super::span_state::{Birth, CARRIES, ERROR, FIELDS, FIRST_STREAMED, SHARED, SpanState};
+use super::span_state::{Birth, CARRIES, ERROR, FIELDS, FIRST_STREAMED, INLINE, SHARED, SpanState};
 use super::stream::{EventPlace, Kind, SpanWords};
 use super::visit::{self, Read};
 use crate::model::FOLLOWS_FROM_INDEX;
@@ -116,7 +116,7 @@ pub(super) fn open(
 fn open_rare(capture: &Capture, state: &SpanState, same_id: bool, birth: Birth) -> bool {
     if same_id {
         // That span was never closed, as when this happened on a thread that was shutting down.
-        lock(&state.extra).clear();
+        state.extra().clear();
         state.clear_elsewhere();
         state.open(birth);
         return true;
@@ -213,8 +213,11 @@ fn record_fields(capture: &Capture, id: u64, new: bool, record: impl FnOnce(&mut
 fn keep(capture: &Capture, state: &SpanState, new: bool, read: Read, bytes: &[u8]) {
     count_field_losses(capture, read);
     let mut flags = u32::from(read.error) * ERROR;
-    if capture.streams.fields {
-        let mut extra = lock(&state.extra);
+    let wanted = capture.streams.fields && !bytes.is_empty();
+    if wanted && new && state.keep_inline(bytes) {
+        flags |= INLINE;
+    } else if wanted {
+        let mut extra = state.extra();
         if extra.len() + bytes.len() <= MAX_SPAN_FIELD_BYTES {
             extra.extend_from_slice(bytes);
             flags |= FIELDS;
@@ -282,7 +285,7 @@ fn settle(capture: &Capture, shared: &Arc<ThreadShared>, work: &mut Work, state:
         state.clear_elsewhere();
     }
     if flags & (FIELDS | CARRIES) != 0 {
-        lock(&state.extra).clear();
+        state.extra().clear();
         if flags & CARRIES != 0 {
             capture.carried.remove(state.seq.load(Relaxed));
         }
@@ -352,16 +355,18 @@ fn settle_rare(
     let latency = now.saturating_sub(opened);
     node.record_latency(opened, latency, latency.saturating_sub(busy));
     if capture.streams.spans {
+        let parent = state.declared_parent.load(Relaxed);
+        let (flags, identity) = of_span(capture, state, parent);
         let words = SpanWords {
             kind: Kind::Async,
-            flags: 0,
+            flags,
             site: state.site(),
             seq: state.seq.load(Relaxed),
-            parent: state.declared_parent.load(Relaxed),
+            parent,
             start: opened,
             end: now.max(opened),
             life: Some((busy, activations)),
-            identity: capture.streams.ids.then(|| Identity::of(state)),
+            identity,
         };
         work.emit_span(capture, shared, state, &words);
     }

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::capture::Capture;
 use super::lifecycle::{self, Declared};
-use super::local::{FRAME_ADOPTED, FRAME_CARRIES, FRAME_FOREIGN, FRAME_UNSAMPLED};
+use super::local::{FRAME_ADOPTED, FRAME_CARRIES, FRAME_FOREIGN, FRAME_PLACE, FRAME_UNSAMPLED};
 use super::local::{Frame, ThreadShared, Work};
 use super::sites::HELD;
 use super::span_state::{ADOPTED, CARRIES, EXPLICIT, FOREIGN, IDS_USED, PARENT_FOREIGN};
@@ -92,7 +92,7 @@ impl Identity {
     pub(super) fn of(state: &SpanState) -> Identity {
         let adopted = state.has(ADOPTED);
         let operation = match adopted {
-            true => &state.ambient,
+            true => state.ambient(),
             false => &state.seq,
         };
         Identity {
@@ -161,7 +161,33 @@ fn outermost_call(state: &SpanState, operation: u64) -> Place {
 }
 
 /// Notes where a new span was declared.
+#[inline]
 pub(super) fn opened(
+    capture: &Capture,
+    shared: &Arc<ThreadShared>,
+    work: &mut Work,
+    id: u64,
+    declared: Declared,
+) {
+    let state = shared.own_state(id);
+    let depth = shared.depth.load(Relaxed);
+    if !capture.adopts() && matches!(declared, Declared::Contextual) && state.id.load(Relaxed) == id
+    {
+        let Some(outer) = depth.checked_sub(1) else {
+            let seq = state.seq.load(Relaxed);
+            return state.put(0, seq);
+        };
+        let frame = work.frame(shared, outer);
+        if frame.node_and_flags().1 & FRAME_PLACE == 0 {
+            return state.put(frame.operation.load(Relaxed), frame.trace.load(Relaxed));
+        }
+    }
+    opened_anywhere(capture, shared, work, id, declared);
+}
+
+/// The same for a span whose place is not that of the innermost frame, or is not made of two numbers.
+#[inline(never)]
+fn opened_anywhere(
     capture: &Capture,
     shared: &Arc<ThreadShared>,
     work: &mut Work,
@@ -193,7 +219,7 @@ pub(super) fn opened(
     lifecycle::with_state(capture, shared, work, id, |_, state| {
         let seq = state.seq.load(Relaxed);
         state.move_to(around.unwrap_or(Place::root(seq)));
-        state.ambient.store(ambient, Relaxed);
+        state.ambient().store(ambient, Relaxed);
         if !matches!(declared, Declared::Contextual) {
             state.set(EXPLICIT);
         }
@@ -206,6 +232,31 @@ pub(super) fn opened(
 /// Notes which operation an activation belongs to. `frame_at` is the frame of the activation.
 #[inline]
 pub(super) fn entered(
+    capture: &Capture,
+    shared: &ThreadShared,
+    work: &mut Work,
+    state: &SpanState,
+    frame_at: usize,
+    number: u32,
+) {
+    const RARE: u32 = PLACE_FLAGS | HELD | EXPLICIT | IDS_USED | ADOPTED;
+    if number == 1 && state.flags() & RARE == 0 && !capture.adopts() {
+        let frame = work.frame(shared, frame_at);
+        let Some(outer) = frame_at.checked_sub(1) else {
+            return frame.put(state.seq.load(Relaxed), state.place().trace);
+        };
+        let outer = work.frame(shared, outer);
+        if outer.node_and_flags().1 & FRAME_PLACE == 0 {
+            let trace = outer.trace.load(Relaxed);
+            state.put(outer.operation.load(Relaxed), trace);
+            return frame.put(state.seq.load(Relaxed), trace);
+        }
+    }
+    entered_anywhere(capture, shared, work, state, frame_at, number);
+}
+
+#[inline(never)]
+fn entered_anywhere(
     capture: &Capture,
     shared: &ThreadShared,
     work: &mut Work,
@@ -242,8 +293,7 @@ pub(super) fn entered(
     if state.has(ADOPTED) {
         return enter_adopted(state, frame);
     }
-    frame.operation.store(operation, Relaxed);
-    frame.trace.store(place.trace, Relaxed);
+    frame.put(operation, place.trace);
     if place.flags != 0 {
         frame.set_place(place);
     }
@@ -253,10 +303,10 @@ pub(super) fn entered(
 /// span was created, that layer does not know the span.
 #[cold]
 fn adopt(state: &SpanState, ambient: Ambient) {
-    if state.ambient.load(Relaxed) == ambient.span.0 {
+    if state.ambient().load(Relaxed) == ambient.span.0 {
         return;
     }
-    state.ambient.store(ambient.span.0, Relaxed);
+    state.ambient().store(ambient.span.0, Relaxed);
     let mut place = state.place();
     place.trace = ambient.trace.0 as u64;
     place.trace_high = (ambient.trace.0 >> 64) as u64;
@@ -272,13 +322,18 @@ fn adopt(state: &SpanState, ambient: Ambient) {
 #[cold]
 fn enter_adopted(state: &SpanState, frame: &Frame) {
     let place = state.place();
-    frame.operation.store(state.ambient.load(Relaxed), Relaxed);
-    frame.trace.store(place.trace, Relaxed);
+    frame.put(state.ambient().load(Relaxed), place.trace);
     frame.set_place(place);
     frame.add_flag(FRAME_ADOPTED);
 }
 
 impl Frame {
+    #[inline]
+    fn put(&self, operation: u64, trace: u64) {
+        self.operation.store(operation, Relaxed);
+        self.trace.store(trace, Relaxed);
+    }
+
     #[cold]
     pub(super) fn set_place(&self, place: Place) {
         self.trace_high.store(place.trace_high, Relaxed);

@@ -9,7 +9,7 @@ use std::sync::atomic::{
     AtomicU32, AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
 };
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use super::place::{PLACE_FLAGS, Place};
 use super::{lock, sites};
@@ -24,6 +24,8 @@ pub(super) const SHARED: u32 = 1 << 8;
 pub(super) const ERROR: u32 = 1 << 9;
 /// `extra` holds fields.
 pub(super) const FIELDS: u32 = 1 << 10;
+/// `inline` holds the fields that the span was created with.
+pub(super) const INLINE: u32 = 1 << 20;
 
 /// The first activation overlaps its neighbours.
 pub(super) const OVERLAPS: u32 = 1 << 11;
@@ -81,14 +83,44 @@ pub(super) struct SpanState {
     first_end: AtomicU64,
     /// Ticks in all later activations; not set before the second.
     pub(super) busy: AtomicU64,
-    /// Encoded fields.
-    pub(super) extra: Mutex<Vec<u8>>,
-    // On a cache line of their own, which only captures with ids touch: see `place`.
+    /// What most captures do not need; allocated when a span in this place first does, and then kept.
+    more: OnceLock<Box<More>>,
+}
+
+/// What is remembered of an open span for its fields and its ids.
+#[derive(Debug, Default)]
+struct More {
+    /// Encoded fields, after those in `inline`.
+    extra: Mutex<Vec<u8>>,
+    // Ids: see `place`.
     parent: AtomicU64,
     trace: AtomicU64,
     trace_high: AtomicU64,
     /// The span of another library that the thread was in when this one was created; this one's own id if it is adopted.
-    pub(super) ambient: AtomicU64,
+    ambient: AtomicU64,
+    /// The encoded fields that the span was created with, if they fit: three locks less for most spans.
+    inline: [AtomicU64; INLINE_WORDS],
+    inline_bytes: AtomicU32,
+}
+
+/// Three or four numbers, or one and a short text.
+const INLINE_WORDS: usize = 7;
+
+/// Encoded fields in words.
+#[derive(Clone, Copy)]
+pub(super) struct Inline<'a> {
+    words: &'a [AtomicU64],
+    bytes: usize,
+}
+
+impl Inline<'_> {
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn words(&self) -> impl Iterator<Item = u64> {
+        self.words.iter().map(|word| word.load(Relaxed))
+    }
 }
 
 /// What is known of a span when it is created.
@@ -120,30 +152,99 @@ impl SpanState {
             first_start: AtomicU64::new(0),
             first_end: AtomicU64::new(0),
             busy: AtomicU64::new(0),
-            extra: Mutex::new(Vec::new()),
-            parent: AtomicU64::new(0),
-            trace: AtomicU64::new(0),
-            trace_high: AtomicU64::new(0),
-            ambient: AtomicU64::new(0),
+            more: OnceLock::new(),
         }
     }
 
+    #[inline]
+    fn more(&self) -> &More {
+        self.more.get_or_init(Box::default)
+    }
+
+    /// Locks the fields that did not come with the span, or did not fit into `inline`.
+    pub(super) fn extra(&self) -> MutexGuard<'_, Vec<u8>> {
+        lock(&self.more().extra)
+    }
+
+    /// Returns the span of another library that this one began in, or that it is.
+    pub(super) fn ambient(&self) -> &AtomicU64 {
+        &self.more().ambient
+    }
+
+    /// Keeps the fields of a span that no other thread knows yet; returns whether they fit. The caller sets [`INLINE`].
+    #[inline]
+    pub(super) fn keep_inline(&self, fields: &[u8]) -> bool {
+        if fields.len() > INLINE_WORDS * 8 {
+            return false;
+        }
+        let more = self.more();
+        for (place, chunk) in more.inline.iter().zip(fields.chunks(8)) {
+            let word = match chunk.first_chunk::<8>() {
+                Some(whole) => u64::from_le_bytes(*whole),
+                None => {
+                    let mut padded = [0; 8];
+                    padded[..chunk.len()].copy_from_slice(chunk);
+                    u64::from_le_bytes(padded)
+                }
+            };
+            place.store(word, Relaxed);
+        }
+        more.inline_bytes.store(fields.len() as u32, Relaxed);
+        true
+    }
+
+    /// Returns the fields if all of them are in words.
+    #[inline]
+    pub(super) fn inline(&self) -> Option<Inline<'_>> {
+        if self.flags() & (INLINE | FIELDS) != INLINE {
+            return None;
+        }
+        let more = self.more();
+        let bytes = more.inline_bytes.load(Relaxed) as usize;
+        let words = more.inline.get(..bytes.div_ceil(8))?;
+        Some(Inline { words, bytes })
+    }
+
+    /// Returns all fields, as bytes.
+    pub(super) fn fields(&self) -> Vec<u8> {
+        let mut fields = Vec::new();
+        if self.has(INLINE) {
+            let more = self.more();
+            for word in &more.inline {
+                fields.extend_from_slice(&word.load(Relaxed).to_le_bytes());
+            }
+            fields.truncate(more.inline_bytes.load(Relaxed) as usize);
+        }
+        if self.has(FIELDS) {
+            fields.extend_from_slice(&self.extra());
+        }
+        fields
+    }
+
     pub(super) fn place(&self) -> Place {
+        let more = self.more();
         Place {
-            parent: self.parent.load(Relaxed),
-            trace: self.trace.load(Relaxed),
-            trace_high: self.trace_high.load(Relaxed),
+            parent: more.parent.load(Relaxed),
+            trace: more.trace.load(Relaxed),
+            trace_high: more.trace_high.load(Relaxed),
             flags: self.flags() & PLACE_FLAGS,
         }
     }
 
-    /// Puts the span into a place of a trace; done before other threads know it, or under the program's own order.
+    /// Puts the span into a place of a trace that began here. Its flags must not say otherwise.
+    #[inline]
+    pub(super) fn put(&self, parent: u64, trace: u64) {
+        let more = self.more();
+        more.parent.store(parent, Relaxed);
+        more.trace.store(trace, Relaxed);
+    }
+
+    /// Puts the span into any place of a trace; done before other threads know it, or under the program's own order.
     #[inline]
     pub(super) fn move_to(&self, place: Place) {
-        self.parent.store(place.parent, Relaxed);
-        self.trace.store(place.trace, Relaxed);
+        self.put(place.parent, place.trace);
         if (self.flags() ^ place.flags) & PLACE_FLAGS != 0 || place.flags != 0 {
-            self.trace_high.store(place.trace_high, Relaxed);
+            self.more().trace_high.store(place.trace_high, Relaxed);
             self.unset(PLACE_FLAGS & !place.flags);
             self.set(place.flags);
         }

@@ -3,12 +3,11 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::capture::Capture;
-use super::identity::{AddedWords, OWN_ID, OWN_NUMBER};
+use super::identity::{AddedWords, OWN_ID, OWN_NUMBER, of_span};
 use super::local::{SEQ_BITS, ThreadShared, Work};
-use super::lock;
 use super::place::Identity;
 use super::ring::Room;
-use super::span_state::{FIELDS, OVERLAPS, SpanState};
+use super::span_state::{FIELDS, INLINE, OVERLAPS, SpanState};
 use crate::model::{Level, SiteId};
 
 /// What a record is. The numbers are the wire form.
@@ -43,7 +42,7 @@ pub(super) struct SpanWords {
     pub(super) end: u64,
     /// For `Async`: busy ticks and activations.
     pub(super) life: Option<(u64, u32)>,
-    /// Which operation this is, where a sink wants ids.
+    /// What its ids are made of, unless the flags say it all or no sink wants ids.
     pub(super) identity: Option<Identity>,
 }
 
@@ -125,16 +124,18 @@ impl Work {
         end: u64,
     ) {
         let overlaps = u16::from(state.has(OVERLAPS)) * OVERLAPPING;
+        let parent = state.first_parent.load(Relaxed);
+        let (ids, identity) = of_span(capture, state, parent);
         let words = SpanWords {
             kind,
-            flags: BY_CREATOR | overlaps,
+            flags: BY_CREATOR | overlaps | ids,
             site: state.site(),
             seq: state.seq.load(Relaxed),
-            parent: state.first_parent.load(Relaxed),
+            parent,
             start: state.first_start.load(Relaxed),
             end,
             life: None,
-            identity: capture.streams.ids.then(|| Identity::of(state)),
+            identity,
         };
         self.emit_span(capture, shared, state, &words);
     }
@@ -151,12 +152,13 @@ impl Work {
         if span.kind == Kind::Poll && !capture.streams.polls {
             return;
         }
-        if span.kind != Kind::Poll && (state.has(FIELDS) || span.life.is_some()) {
+        if span.kind != Kind::Poll && (state.has(FIELDS | INLINE) || span.life.is_some()) {
             self.emit_large(capture, shared, state, span);
-        } else if let Some(identity) = &span.identity {
-            self.emit_identified(capture, shared, span, identity);
-        } else {
-            self.emit_bare(capture, shared, span);
+            return;
+        }
+        match &span.identity {
+            None => self.emit_bare(capture, shared, span),
+            Some(identity) => self.emit_identified(capture, shared, span, identity),
         }
     }
 
@@ -224,24 +226,24 @@ impl Work {
         state: &SpanState,
         span: &SpanWords,
     ) {
-        let fields = lock(&state.extra);
-        let fields = if state.has(FIELDS) {
-            fields.as_slice()
-        } else {
-            &[]
+        let inline = state.inline();
+        let all = match inline {
+            Some(_) => Vec::new(),
+            None => state.fields(),
         };
+        let fields_len = inline.map_or(all.len(), |inline| inline.bytes());
         let added = match &span.identity {
             Some(identity) => AddedWords::new(identity, span.seq, span.parent),
             None => AddedWords::default(),
         };
         let life_at = SPAN_WORDS + added.words().len();
         let fields_at = life_at + if span.life.is_some() { 2 } else { 0 };
-        let words = fields_at + field_words(fields);
+        let words = fields_at + field_words(fields_len);
         if !self.producer.fits(words) && !self.make_room(capture, shared, words) {
             return drop_span(capture, shared);
         }
         let Some(ring) = &shared.ring else { return };
-        let with_fields = u16::from(!fields.is_empty()) * WITH_FIELDS;
+        let with_fields = u16::from(fields_len > 0) * WITH_FIELDS;
         let flags = span.flags | added.flags | with_fields;
         self.producer.put_first(ring, span.words(flags, words));
         for (offset, &word) in added.words().iter().enumerate() {
@@ -251,8 +253,15 @@ impl Work {
             self.producer.put(ring, life_at, busy);
             self.producer.put(ring, life_at + 1, u64::from(activations));
         }
-        if !fields.is_empty() {
-            self.put_fields(shared, fields_at, fields);
+        match inline {
+            Some(inline) => {
+                self.producer.put(ring, fields_at, inline.bytes() as u64);
+                for (index, word) in inline.words().enumerate() {
+                    self.producer.put(ring, fields_at + 1 + index, word);
+                }
+            }
+            None if fields_len > 0 => self.put_fields(shared, fields_at, &all),
+            None => {}
         }
         self.producer.publish(ring, words);
     }
@@ -274,7 +283,7 @@ impl Work {
         // The number of the operation, where it is not that of the span.
         let of_call = around.number != around.span;
         let fields_at = EVENT_WORDS + usize::from(of_call);
-        let words = fields_at + field_words(fields);
+        let words = fields_at + field_words(fields.len());
         if !self.producer.fits(words) && !self.make_room(capture, shared, words) {
             ring.dropped_events
                 .store(ring.dropped_events.load(Relaxed) + 1, Relaxed);
@@ -336,10 +345,9 @@ impl Work {
     }
 }
 
-fn field_words(fields: &[u8]) -> usize {
-    if fields.is_empty() {
-        0
-    } else {
-        1 + fields.len().div_ceil(8)
+fn field_words(bytes: usize) -> usize {
+    match bytes {
+        0 => 0,
+        _ => 1 + bytes.div_ceil(8),
     }
 }

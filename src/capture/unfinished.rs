@@ -8,7 +8,6 @@ use super::capture::Capture;
 use super::drain::Batch;
 use super::found::Found;
 use super::local::{FRAME_OVERLAPS, Frame, ThreadShared};
-use super::lock;
 use super::place::Identity;
 use super::sites::{ASYNC, HELD};
 use super::span_state::{FIRST_STREAMED, OVERLAPS, SpanState};
@@ -129,7 +128,7 @@ impl Capture {
             _ => Identity::of(state),
         };
         OwnPart {
-            fields: lock(&state.extra).clone(),
+            fields: state.fields(),
             ids: self.streams.ids.then(|| self.ids(identity())),
         }
     }
@@ -150,7 +149,7 @@ impl Capture {
         let Some(site) = sites.get(state.site().0 as usize) else {
             return;
         };
-        let fields = lock(&state.extra).clone();
+        let fields = state.fields();
         let open = Open {
             state,
             site,

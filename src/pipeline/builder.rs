@@ -378,8 +378,8 @@ impl CortexBuilder {
         self
     }
 
-    /// Limits the open spans that are tracked besides 128 per thread. Default: 262,144, about 65 MiB when full; beyond
-    /// it, activations still count but latency and fields do not.
+    /// Limits the open spans that are tracked besides 128 per thread. Default: 262,144, about 50 MiB when full and as
+    /// much again where fields or trace ids are kept; beyond it, activations still count but latency and fields do not.
     pub fn max_open_spans(mut self, spans: usize) -> CortexBuilder {
         self.limits.max_open_spans = spans;
         self

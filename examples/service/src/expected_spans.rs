@@ -117,7 +117,11 @@ fn span(operation: &Operation<'_>, service: &str) -> Json {
         }
     }
     let site = operation.site;
-    own(&mut attributes, "code.file.path", site.file_in_package().map(string));
+    own(
+        &mut attributes,
+        "code.file.path",
+        site.file_in_package().map(string),
+    );
     own(&mut attributes, "code.line.number", site.line.map(integer));
     let target = Some(site.target).filter(|target| !target.is_empty());
     own(&mut attributes, "code.module.name", target.map(string));

@@ -291,7 +291,7 @@ impl Work {
         }
         let with_fields = u16::from(!fields.is_empty()) * WITH_FIELDS;
         let flags =
-            with_fields | u16::from(of_call) * OWN_NUMBER | u16::from(around.adopted) * OWN_ID;
+            with_fields | (u16::from(of_call) * OWN_NUMBER) | (u16::from(around.adopted) * OWN_ID);
         let producer = &mut self.producer;
         producer.put(ring, 0, header(Kind::Event, flags, words, site));
         producer.put(ring, 1, around.span);

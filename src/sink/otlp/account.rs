@@ -12,8 +12,8 @@ pub(super) enum Fate {
     Refused { why: String },
     /// It was given up.
     Dropped { why: String },
-    /// It was written to the spill file.
-    Spilled { why: String },
+    /// It was written to the spill file but for so many, which were given up.
+    Spilled { dropped: u64, why: String },
 }
 
 #[derive(Debug)]
@@ -53,7 +53,7 @@ impl Account {
         }
         let (taken, why) = match &fate {
             Fate::Exported { refused, why } => (amount - amount.min(*refused), why),
-            Fate::Refused { why } | Fate::Dropped { why } | Fate::Spilled { why } => (0, why),
+            Fate::Refused { why } | Fate::Dropped { why } | Fate::Spilled { why, .. } => (0, why),
         };
         let lost = amount - taken;
         let export = &mut self.export;
@@ -71,7 +71,11 @@ impl Account {
                 match fate {
                     Fate::Exported { .. } | Fate::Refused { .. } => export.refused += lost,
                     Fate::Dropped { .. } => export.dropped += lost,
-                    Fate::Spilled { .. } => export.spilled += lost,
+                    Fate::Spilled { dropped, .. } => {
+                        let dropped = dropped.min(lost);
+                        export.dropped += dropped;
+                        export.spilled += lost - dropped;
+                    }
                 }
             }
         }
@@ -101,5 +105,20 @@ impl Account {
         if amount > 0 {
             self.export.last_error = Some("the export has ended before".to_owned());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_of_which_only_some_could_be_spilled_are_counted_one_by_one() {
+        let mut account = Account::new(String::new());
+        account.take(Signal::Traces, 5);
+        let why = "the disk is full".to_owned();
+        account.settle(Signal::Traces, 5, Fate::Spilled { dropped: 2, why });
+        let export = account.export();
+        assert_eq!((export.spilled, export.dropped, export.pending), (3, 2, 0));
     }
 }

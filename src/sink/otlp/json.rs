@@ -1,4 +1,4 @@
-//! Requests as OTLP-JSON: for receivers that take nothing else, and for the spill file.
+//! Requests as OTLP-JSON, for receivers that take nothing else.
 
 use std::error::Error;
 
@@ -8,7 +8,7 @@ use prost::Message;
 
 use super::settings::Signal;
 
-/// Rewrites a protobuf request as one line of JSON without its end.
+/// Rewrites a protobuf request.
 pub(super) fn from_protobuf(
     signal: Signal,
     request: &[u8],

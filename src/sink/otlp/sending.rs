@@ -16,7 +16,7 @@ use super::account::{Account, Fate};
 use super::queue::{Item, Queue};
 use super::retry::Again;
 use super::settings::{Settings, Signal};
-use super::spill::Spill;
+use super::spill::{Spill, Unwritten};
 use super::transport::{Accepted, Failure, Transport};
 use crate::model::Export;
 
@@ -266,8 +266,12 @@ impl Shared {
                 Some(spill) => {
                     let mut spill = spill.lock().unwrap_or_else(PoisonError::into_inner);
                     match spill.write(&item.request) {
-                        Ok(()) => Fate::Spilled { why },
-                        Err(error) => Fate::Dropped {
+                        Ok(()) => Fate::Spilled { dropped: 0, why },
+                        Err(Unwritten {
+                            written,
+                            why: error,
+                        }) => Fate::Spilled {
+                            dropped: item.amount.saturating_sub(written),
                             why: format!("{why}; {error}"),
                         },
                     }

@@ -67,6 +67,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         if let Some(error) = &export.last_error {
             println!("the last error: {error}");
         }
+        if let Some(error) = &export.last_points_error {
+            println!("the last error of metrics: {error}");
+        }
     }
     Ok(())
 }

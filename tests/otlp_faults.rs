@@ -601,6 +601,32 @@ fn metrics_that_are_refused_take_no_span_along() {
     ended.assert_account(100, 0, 0, 0);
     assert_eq!(ended.account().exported_points, 0);
     assert!(ended.account().lost_points > 0);
+    assert_eq!(ended.account().last_error, None);
+    assert!(ended.account().last_points_error.is_some());
+    let error = ended.result.as_ref().unwrap_err().to_string();
+    assert!(error.contains("metric points lost"), "{error}");
+}
+
+#[test]
+fn a_receiver_of_spans_alone_is_no_failure_and_gets_metrics_once() {
+    for protocol in PROTOCOLS {
+        let receiver = Receiver::start();
+        let no_metrics = Answer::refuse(404, tonic::Code::Unimplemented, "no such service");
+        receiver.answer_to(otlp::Signal::Metrics, no_metrics);
+        let otlp = otlp(&receiver, protocol)
+            .metrics(true)
+            .metrics_interval(Duration::from_millis(20));
+        let ended = run(builder(), otlp, |guard| {
+            work(100);
+            guard.flush(SOON).unwrap();
+        });
+        ended.assert_account(100, 0, 0, 0);
+        assert!(ended.result.is_ok(), "{:?}", ended.result);
+        assert_eq!(ended.account().last_error, None);
+        let error = ended.account().last_points_error.as_deref().unwrap();
+        assert!(error.contains("takes no metrics"), "{error}");
+        assert!(error.contains("OTEL_METRICS_EXPORTER=none"), "{error}");
+    }
 }
 
 #[test]

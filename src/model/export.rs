@@ -32,6 +32,9 @@ pub struct Export {
     pub lost_points: u64,
     /// Why the last of the refused, dropped or spilled spans were not exported.
     pub last_error: Option<String>,
+    /// Why the last of the lost points were lost. A receiver of spans that takes no metrics is told by this alone: it
+    /// gets no more of them, and the end of the capture is no error for it.
+    pub last_points_error: Option<String>,
 }
 
 /// One slow operation, to look up in a trace viewer.

@@ -10,6 +10,8 @@ pub(super) enum Fate {
     Exported { refused: u64, why: String },
     /// The receiver refused it for good.
     Refused { why: String },
+    /// The receiver takes nothing of the signal.
+    Unwanted { why: String },
     /// It was given up.
     Dropped { why: String },
     /// It was written to the spill file but for so many, which were given up.
@@ -19,6 +21,8 @@ pub(super) enum Fate {
 #[derive(Debug)]
 pub(super) struct Account {
     export: Export,
+    /// Of the lost points, those for which the receiver has no place.
+    unwanted_points: u64,
     /// Nothing counts any more: what was on its way has been given up, whatever it still does.
     is_closed: bool,
 }
@@ -31,12 +35,18 @@ impl Account {
                 endpoint,
                 ..Export::default()
             },
+            unwanted_points: 0,
             is_closed: false,
         }
     }
 
     pub(super) fn export(&self) -> &Export {
         &self.export
+    }
+
+    /// Returns how many of the lost points are lost only because the receiver takes no metrics.
+    pub(super) fn unwanted_points(&self) -> u64 {
+        self.unwanted_points
     }
 
     /// Counts what is on its way from now on.
@@ -53,15 +63,21 @@ impl Account {
         }
         let (taken, why) = match &fate {
             Fate::Exported { refused, why } => (amount - amount.min(*refused), why),
-            Fate::Refused { why } | Fate::Dropped { why } | Fate::Spilled { why, .. } => (0, why),
+            Fate::Refused { why }
+            | Fate::Unwanted { why }
+            | Fate::Dropped { why }
+            | Fate::Spilled { why, .. } => (0, why),
         };
         let lost = amount - taken;
         let export = &mut self.export;
         if lost > 0 {
-            export.last_error = Some(why.clone());
+            *last_error(export, signal) = Some(why.clone());
         }
         match signal {
             Signal::Metrics => {
+                if matches!(fate, Fate::Unwanted { .. }) {
+                    self.unwanted_points += lost;
+                }
                 export.exported_points += taken;
                 export.lost_points += lost;
             }
@@ -69,7 +85,9 @@ impl Account {
                 export.pending = export.pending.saturating_sub(amount);
                 export.exported += taken;
                 match fate {
-                    Fate::Exported { .. } | Fate::Refused { .. } => export.refused += lost,
+                    Fate::Exported { .. } | Fate::Refused { .. } | Fate::Unwanted { .. } => {
+                        export.refused += lost;
+                    }
                     Fate::Dropped { .. } => export.dropped += lost,
                     Fate::Spilled { dropped, .. } => {
                         let dropped = dropped.min(lost);
@@ -90,8 +108,11 @@ impl Account {
         let export = &mut self.export;
         export.dropped += export.pending;
         export.lost_points += lost_points;
-        if export.pending + lost_points > 0 {
+        if export.pending > 0 {
             export.last_error = Some(why.to_owned());
+        }
+        if lost_points > 0 {
+            export.last_points_error = Some(why.to_owned());
         }
         export.pending = 0;
     }
@@ -103,8 +124,15 @@ impl Account {
             Signal::Metrics => self.export.lost_points += amount,
         }
         if amount > 0 {
-            self.export.last_error = Some("the export has ended before".to_owned());
+            *last_error(&mut self.export, signal) = Some("the export has ended before".to_owned());
         }
+    }
+}
+
+fn last_error(export: &mut Export, signal: Signal) -> &mut Option<String> {
+    match signal {
+        Signal::Traces => &mut export.last_error,
+        Signal::Metrics => &mut export.last_points_error,
     }
 }
 

@@ -117,6 +117,19 @@ impl Exporter {
         self.shared.export()
     }
 
+    /// Whether metrics are worth building: the receiver has not said that it has no place for them.
+    pub(crate) fn takes_metrics(&self) -> bool {
+        self.is_in_child() || self.shared.takes_metrics()
+    }
+
+    /// Returns how many of the lost points are lost only because the receiver takes no metrics.
+    pub(crate) fn unwanted_points(&self) -> u64 {
+        if self.is_in_child() {
+            return 0;
+        }
+        self.shared.unwanted_points()
+    }
+
     fn thread(&self) -> MutexGuard<'_, Option<JoinHandle<()>>> {
         self.thread.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -183,7 +183,7 @@ impl Queue {
                 opens: now + wait,
                 is_demanded: true,
             },
-            Again::Never | Again::Backoff | Again::NotAtTheEnd => {
+            Again::Never | Again::NothingOfThisSignal | Again::Backoff | Again::NotAtTheEnd => {
                 let wait = backoff(lane.failures);
                 let longest = if is_ending { LONGEST_AT_THE_END } else { wait };
                 Gate {

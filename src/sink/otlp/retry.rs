@@ -11,6 +11,8 @@ const LONGEST: Duration = Duration::from_secs(5);
 pub(super) enum Again {
     /// The receiver has refused it for good.
     Never,
+    /// The receiver has no place for anything of this signal.
+    NothingOfThisSignal,
     /// After a while of our own choice.
     Backoff,
     /// Not before the time that the receiver has asked for.

@@ -43,6 +43,8 @@ pub(super) struct Shared {
 struct State {
     queue: Queue,
     account: Account,
+    /// Why the receiver takes no metrics, if it does not.
+    no_metrics: Option<String>,
     /// Set by `finish`.
     end: Option<End>,
     has_ended: bool,
@@ -86,6 +88,7 @@ impl Shared {
             state: Mutex::new(State {
                 queue: Queue::new(settings.max_queue_bytes),
                 account: Account::new(endpoint),
+                no_metrics: None,
                 end: None,
                 has_ended: false,
             }),
@@ -100,10 +103,24 @@ impl Shared {
         self.state().account.export().clone()
     }
 
+    pub(super) fn takes_metrics(&self) -> bool {
+        self.state().no_metrics.is_none()
+    }
+
+    pub(super) fn unwanted_points(&self) -> u64 {
+        self.state().account.unwanted_points()
+    }
+
     pub(super) fn send(&self, signal: Signal, request: Vec<u8>, amount: u64) {
         let mut state = self.state();
         if state.end.is_some() || state.has_ended {
             state.account.too_late(signal, amount);
+            return;
+        }
+        if signal == Signal::Metrics
+            && let Some(why) = state.no_metrics.clone()
+        {
+            state.account.settle(signal, amount, Fate::Unwanted { why });
             return;
         }
         state.account.take(signal, amount);
@@ -228,6 +245,18 @@ impl Shared {
             state.queue.answered(&item, true);
             drop(state);
             return self.settle(&item, Fate::Refused { why: failure.why });
+        }
+        if failure.again == Again::NothingOfThisSignal {
+            state.queue.answered(&item, true);
+            state.no_metrics = Some(failure.why.clone());
+            let mut unwanted = vec![item];
+            unwanted.extend(state.queue.drain_lane(Signal::Metrics));
+            drop(state);
+            for item in unwanted {
+                let why = failure.why.clone();
+                self.settle(&item, Fate::Unwanted { why });
+            }
+            return;
         }
         let is_ending = state.end.is_some();
         let is_tried = item

@@ -157,6 +157,9 @@ impl OtlpSink {
     }
 
     fn send_metrics(&mut self, profile: &Profile) {
+        if !self.exporter.takes_metrics() {
+            return;
+        }
         let own = self.account();
         if let Some(meter) = &mut self.metrics
             && let Some((request, points)) = meter.request(profile, &own)
@@ -208,7 +211,9 @@ impl Sink for OtlpSink {
     }
 
     fn samples(&mut self, batch: &[Sample<'_>]) -> Result<(), SinkError> {
-        if let Some(meter) = &mut self.metrics {
+        if let Some(meter) = &mut self.metrics
+            && self.exporter.takes_metrics()
+        {
             meter.metrics.samples(batch);
         }
         Ok(())
@@ -264,19 +269,21 @@ impl Sink for OtlpSink {
         self.hand_over();
         self.send_metrics(profile);
         self.exporter.finish(until);
-        match loss(&self.account()) {
+        match loss(&self.account(), self.exporter.unwanted_points()) {
             Some(loss) => Err(SinkError::other(loss)),
             None => Ok(()),
         }
     }
 }
 
-/// Says what did not arrive, if anything; what was spilled is not lost.
-fn loss(export: &Export) -> Option<String> {
+/// Says what did not arrive, if anything. What was spilled is not lost, and a receiver that takes no metrics is no
+/// failure.
+fn loss(export: &Export, unwanted_points: u64) -> Option<String> {
+    let lost_points = export.lost_points.saturating_sub(unwanted_points);
     let counts = [
         (export.refused, "spans refused"),
         (export.dropped + export.pending, "spans dropped"),
-        (export.lost_points, "metric points lost"),
+        (lost_points, "metric points lost"),
     ];
     let mut counts = counts
         .into_iter()
@@ -288,9 +295,15 @@ fn loss(export: &Export) -> Option<String> {
         text.push_str(&count);
     }
     text.push_str(&format!(" on the way to {}", export.endpoint));
-    if let Some(error) = &export.last_error {
-        text.push_str(": ");
-        text.push_str(error);
+    let of_points = export.last_points_error.as_ref();
+    let of_points = of_points.filter(|_| lost_points > 0);
+    let errors: Vec<_> = export.last_error.iter().chain(of_points).collect();
+    for (index, error) in errors.iter().enumerate() {
+        // What stops all of it is said once.
+        if !errors[..index].contains(error) {
+            text.push_str(if index == 0 { ": " } else { "; " });
+            text.push_str(error);
+        }
     }
     Some(text)
 }
@@ -310,18 +323,35 @@ mod tests {
             last_error: Some("connection refused".to_owned()),
             ..Export::default()
         };
-        assert_eq!(loss(&export), None);
+        assert_eq!(loss(&export, 0), None);
         export.refused = 4;
         export.lost_points = 5;
         assert_eq!(
-            loss(&export).unwrap(),
+            loss(&export, 0).unwrap(),
             "4 spans refused, 5 metric points lost on the way to http://localhost:4318: connection refused"
+        );
+        export.last_points_error = Some("the queue is full".to_owned());
+        assert_eq!(
+            loss(&export, 0).unwrap(),
+            "4 spans refused, 5 metric points lost on the way to http://localhost:4318: connection refused; the queue \
+             is full"
+        );
+        export.last_points_error.clone_from(&export.last_error);
+        assert_eq!(
+            loss(&export, 1).unwrap(),
+            "4 spans refused, 4 metric points lost on the way to http://localhost:4318: connection refused"
         );
         export.last_error = None;
         export.dropped = 6;
         assert_eq!(
-            loss(&export).unwrap(),
-            "4 spans refused, 6 spans dropped, 5 metric points lost on the way to http://localhost:4318"
+            loss(&export, 5).unwrap(),
+            "4 spans refused, 6 spans dropped on the way to http://localhost:4318"
         );
+        let export = Export {
+            lost_points: 5,
+            last_points_error: Some("takes no metrics".to_owned()),
+            ..Export::default()
+        };
+        assert_eq!(loss(&export, 5), None);
     }
 }

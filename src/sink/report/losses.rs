@@ -154,6 +154,9 @@ fn export(export: &Export) -> String {
     if let Some(error) = &export.last_error {
         text.push_str(&format!(" The last error: {}.", visible(error)));
     }
+    if let Some(error) = &export.last_points_error {
+        text.push_str(&format!(" The last error of metrics: {}.", visible(error)));
+    }
     text
 }
 

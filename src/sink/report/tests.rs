@@ -506,11 +506,14 @@ fn an_export_says_what_became_of_its_spans_and_counts_as_a_loss_where_some_did_n
     let line = "otlp to http://tempo:4318: 1 span exported, 0 refused, 0 dropped, 3 left to the program's own exporter.\n";
     assert!(text.contains(line), "{text}");
     export.lost_points = 1;
+    export.last_points_error = Some("too many".to_owned());
     profile.exports = vec![export];
     let text = report_text(&profile, &diagnosis, &TextOptions::default().width(200));
     assert!(!text.contains("Nothing was lost."));
     assert!(
-        text.contains("exporter; 0 metric points exported, 1 lost.\n"),
+        text.contains(
+            "exporter; 0 metric points exported, 1 lost. The last error of metrics: too many.\n"
+        ),
         "{text}"
     );
 }

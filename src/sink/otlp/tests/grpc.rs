@@ -21,7 +21,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
 use tonic::codec::CompressionEncoding;
 use tonic::{Code, Request, Response, Status};
 
-use super::{assert_counts, batch, fate, metrics, request, soon, start};
+use super::{assert_counts, batch, fate, metrics, request, settles, soon, start};
 use crate::sink::otlp::settings::{Compression, Otlp, Protocol};
 
 type Answer = Result<i64, Status>;
@@ -146,7 +146,32 @@ fn what_a_receiver_takes_only_in_part_is_counted() {
     exporter.finish(soon());
     let account = exporter.account();
     assert_eq!((account.exported_points, account.lost_points), (4, 1));
-    assert!(account.last_error.unwrap().contains("no histograms"));
+    assert_eq!(account.last_error, None);
+    assert!(account.last_points_error.unwrap().contains("no histograms"));
+}
+
+#[test]
+fn a_receiver_without_a_service_for_metrics_gets_them_once() {
+    let (_, otlp) = Server::start([Err(Status::new(Code::Unimplemented, "unknown service"))]);
+    let exporter = start(otlp);
+    assert!(exporter.takes_metrics());
+    exporter.send_metrics(metrics(), 5);
+    assert!(settles(&exporter, soon()));
+    assert!(!exporter.takes_metrics());
+    exporter.send_metrics(metrics(), 2);
+    exporter.send_spans(batch(3));
+    exporter.finish(soon());
+    let account = exporter.account();
+    assert_counts(&account, [3, 0, 0, 0]);
+    assert_eq!((account.exported_points, account.lost_points), (0, 7));
+    assert_eq!(exporter.unwanted_points(), 7);
+    let error = account.last_points_error.unwrap();
+    assert!(
+        error.contains(
+            "takes no metrics (UNIMPLEMENTED): switch them off with Otlp::metrics(false)"
+        ),
+        "{error}"
+    );
 }
 
 #[test]

@@ -205,6 +205,47 @@ fn refusals_are_counted_once_and_say_what_to_change() {
 }
 
 #[test]
+fn a_receiver_without_a_place_for_metrics_gets_them_once() {
+    for status in [404, 405] {
+        let receiver = Receiver::start([Reply::status(status)]);
+        let exporter = start(Otlp::new(receiver.url()));
+        exporter.send_metrics(metrics(), 5);
+        exporter.send_metrics(metrics(), 4);
+        assert!(settles(&exporter, soon()));
+        assert!(!exporter.takes_metrics());
+        exporter.send_metrics(metrics(), 2);
+        exporter.send_spans(batch(3));
+        exporter.finish(soon());
+        let account = exporter.account();
+        assert_counts(&account, [3, 0, 0, 0]);
+        assert_eq!((account.exported_points, account.lost_points), (0, 11));
+        assert_eq!(exporter.unwanted_points(), 11);
+        let url = receiver.url();
+        assert_eq!(
+            account.last_points_error.unwrap(),
+            format!(
+                "{url}/v1/metrics takes no metrics ({status}): switch them off with Otlp::metrics(false) or \
+                 OTEL_METRICS_EXPORTER=none, or correct Otlp::endpoint"
+            )
+        );
+        assert_eq!(receiver.received().len(), 2);
+    }
+}
+
+#[test]
+fn metrics_that_are_refused_for_what_is_in_them_are_sent_on() {
+    let receiver = Receiver::start([Reply::status(400)]);
+    let exporter = start(Otlp::new(receiver.url()));
+    exporter.send_metrics(metrics(), 5);
+    exporter.send_metrics(metrics(), 4);
+    exporter.finish(soon());
+    let account = exporter.account();
+    assert_eq!((account.exported_points, account.lost_points), (4, 5));
+    assert_eq!(exporter.unwanted_points(), 0);
+    assert_eq!(account.last_error, None);
+}
+
+#[test]
 fn several_requests_are_under_way_to_a_slow_receiver() {
     let slow = || Reply::Slow(Duration::from_millis(50));
     let receiver = Receiver::start(std::iter::repeat_with(slow).take(12));

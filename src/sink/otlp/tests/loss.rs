@@ -63,15 +63,17 @@ fn without_a_receiver_the_end_comes_at_its_deadline_and_names_the_setting() {
         let account = exporter.account();
         assert_counts(&account, [0, 0, 3, 0]);
         assert_eq!(account.lost_points, 4);
-        let error = account.last_error.unwrap();
-        assert!(
-            error.contains(&format!("cannot connect to {url}")),
-            "{error}"
-        );
-        // Over gRPC both share a connection, and only one of them knows why there is none.
-        let is_grpc = protocol == Protocol::Grpc;
-        assert!(is_grpc || error.contains("refused"), "{error}");
-        assert!(error.contains("correct Otlp::endpoint"), "{error}");
+        for error in [account.last_error, account.last_points_error] {
+            let error = error.unwrap();
+            assert!(
+                error.contains(&format!("cannot connect to {url}")),
+                "{error}"
+            );
+            // Over gRPC both share a connection, and only one of them knows why there is none.
+            let is_grpc = protocol == Protocol::Grpc;
+            assert!(is_grpc || error.contains("refused"), "{error}");
+            assert!(error.contains("correct Otlp::endpoint"), "{error}");
+        }
     }
 }
 

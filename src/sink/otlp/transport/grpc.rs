@@ -132,6 +132,10 @@ fn failure(target: &Target, length: usize, status: &Status) -> Failure {
             ),
             Again::Never,
         ),
+        Code::Unimplemented if target.signal == Signal::Metrics => (
+            network::no_metrics(target, &"UNIMPLEMENTED"),
+            Again::NothingOfThisSignal,
+        ),
         Code::Unimplemented => (
             format!(
                 "{shown} has no OTLP service for this (UNIMPLEMENTED): check {setting} and {}",

@@ -13,7 +13,7 @@ use super::client::Client;
 use super::{Accepted, Failure, answer, network};
 use crate::sink::otlp::json;
 use crate::sink::otlp::retry::Again;
-use crate::sink::otlp::settings::{Compression, Protocol, Target};
+use crate::sink::otlp::settings::{Compression, Protocol, Signal, Target};
 
 /// Of an answer, which is a few dozen bytes, no more is read than this.
 const MAX_ANSWER_BYTES: usize = 64 << 10;
@@ -38,6 +38,11 @@ pub(super) async fn send(
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
             let wait = head.headers.get(header::RETRY_AFTER).and_then(seconds);
             wait.map_or(Again::Backoff, Again::After)
+        }
+        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED
+            if target.signal == Signal::Metrics =>
+        {
+            Again::NothingOfThisSignal
         }
         StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => Again::Backoff,
         _ => Again::Never,
@@ -117,6 +122,7 @@ fn refusal(
             "{shown} does not allow this (403): check {}",
             network::TOKEN
         ),
+        404 | 405 if target.signal == Signal::Metrics => network::no_metrics(target, &code),
         404 => format!(
             "{shown} has nothing at this path (404): check the path of {setting}; receivers of OTLP usually have \
              /v1/traces and /v1/metrics"

@@ -1,6 +1,7 @@
 //! What went wrong on the way, in words that say what to change.
 
 use std::error::Error;
+use std::fmt;
 use std::io;
 
 use rustls::{AlertDescription, CertificateError};
@@ -30,6 +31,15 @@ pub(super) fn with_message(mut why: String, message: &str) -> String {
         why.push_str(message);
     }
     why
+}
+
+/// Receivers of spans alone say it in the same way as those that are asked at a wrong place.
+pub(super) fn no_metrics(target: &Target, code: &dyn fmt::Display) -> String {
+    format!(
+        "{} takes no metrics ({code}): switch them off with Otlp::metrics(false) or OTEL_METRICS_EXPORTER=none, or \
+         correct {}",
+        target.shown, target.setting
+    )
 }
 
 pub(super) fn no_answer(target: &Target) -> Failure {

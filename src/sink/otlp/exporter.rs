@@ -91,6 +91,13 @@ impl Exporter {
         self.is_in_child() || self.shared.is_settled()
     }
 
+    /// Tries again at once what has failed, at most once a second: for those who wait.
+    pub(crate) fn hurry(&self) {
+        if !self.is_in_child() {
+            self.shared.hurry();
+        }
+    }
+
     /// Sends what is queued, gives up what cannot be sent by the deadline, and ends the thread.
     ///
     /// Returns soon after the deadline, whatever the receiver and the disk do.

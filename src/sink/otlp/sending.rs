@@ -23,6 +23,8 @@ use crate::model::Export;
 /// How long a request is tried again where a file stands ready for it. Without one, it is tried until its room in the
 /// queue is needed: giving it up earlier would gain nothing.
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
+/// How often those who wait may cut the back-off short.
+const HURRY_PERIOD: Duration = Duration::from_secs(1);
 /// How much later than its deadline `finish` may return.
 const SLACK: Duration = Duration::from_millis(100);
 /// What a slow disk and an unoptimised build write at the least, in bytes of requests per second.
@@ -45,6 +47,8 @@ struct State {
     account: Account,
     /// Why the receiver takes no metrics, if it does not.
     no_metrics: Option<String>,
+    /// When somebody who waits last had the queue tried at once.
+    hurried: Option<Instant>,
     /// Set by `finish`.
     end: Option<End>,
     has_ended: bool,
@@ -89,6 +93,7 @@ impl Shared {
                 queue: Queue::new(settings.max_queue_bytes),
                 account: Account::new(endpoint),
                 no_metrics: None,
+                hurried: None,
                 end: None,
                 has_ended: false,
             }),
@@ -139,6 +144,21 @@ impl Shared {
     pub(super) fn is_settled(&self) -> bool {
         let state = self.state();
         state.has_ended || state.queue.is_settled(state.queue.last_number())
+    }
+
+    /// Has what only our own patience holds back tried at once, for somebody who waits. May be called as often as one
+    /// likes: the receiver is spared between.
+    pub(super) fn hurry(&self) {
+        let now = Instant::now();
+        let mut state = self.state();
+        let is_early = |last: Instant| now.duration_since(last) < HURRY_PERIOD;
+        if state.hurried.is_some_and(is_early) {
+            return;
+        }
+        state.hurried = Some(now);
+        state.queue.hurry();
+        drop(state);
+        self.wake.notify_one();
     }
 
     /// Returns whether the thread has ended by the deadline.

@@ -227,7 +227,12 @@ impl Sink for OtlpSink {
     }
 
     fn is_flushed(&self) -> bool {
-        self.exporter.is_settled()
+        let is_settled = self.exporter.is_settled();
+        if !is_settled {
+            // Asked only while somebody waits.
+            self.exporter.hurry();
+        }
+        is_settled
     }
 
     fn tick_period(&self) -> Option<Duration> {

@@ -39,6 +39,24 @@ fn spans_wait_for_a_receiver_that_starts_late() {
 }
 
 #[test]
+fn who_waits_does_not_wait_for_the_back_off() {
+    let unavailable = || Reply::status(503);
+    let receiver = Receiver::start(std::iter::repeat_with(unavailable).take(6));
+    let exporter = start(Otlp::new(receiver.url()));
+    exporter.send_spans(batch(3));
+    // The next attempt is 1.6 s away or more.
+    receiver.wait_for(6);
+    let waits_since = Instant::now();
+    while !exporter.is_settled() {
+        exporter.hurry();
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(waits_since.elapsed() < Duration::from_millis(1500));
+    assert_counts(&exporter.account(), [3, 0, 0, 0]);
+    assert_eq!(receiver.received().len(), 7);
+}
+
+#[test]
 fn spans_survive_a_receiver_that_dies_in_the_middle() {
     let dying = std::iter::repeat_with(|| Reply::Cut).take(7);
     let receiver = Receiver::start([Reply::status(200)].into_iter().chain(dying));

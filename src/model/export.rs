@@ -35,6 +35,8 @@ pub struct Export {
     /// Why the last of the lost points were lost. A receiver of spans that takes no metrics is told by this alone: it
     /// gets no more of them, and the end of the capture is no error for it.
     pub last_points_error: Option<String>,
+    /// What the receiver had to say last of spans or points that it took.
+    pub last_warning: Option<String>,
 }
 
 /// One slow operation, to look up in a trace viewer.

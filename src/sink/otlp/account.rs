@@ -6,7 +6,7 @@ use crate::model::Export;
 /// The end of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// The receiver took it but for so many.
+    /// The receiver took it but for so many. Without any, `why` is a warning or empty.
     Exported { refused: u64, why: String },
     /// The receiver refused it for good.
     Refused { why: String },
@@ -72,6 +72,8 @@ impl Account {
         let export = &mut self.export;
         if lost > 0 {
             *last_error(export, signal) = Some(why.clone());
+        } else if matches!(fate, Fate::Exported { .. }) && !why.is_empty() {
+            export.last_warning = Some(why.clone());
         }
         match signal {
             Signal::Metrics => {

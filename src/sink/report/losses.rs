@@ -157,6 +157,9 @@ fn export(export: &Export) -> String {
     if let Some(error) = &export.last_points_error {
         text.push_str(&format!(" The last error of metrics: {}.", visible(error)));
     }
+    if let Some(warning) = &export.last_warning {
+        text.push_str(&format!(" The last warning: {}.", visible(warning)));
+    }
     text
 }
 

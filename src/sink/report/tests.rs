@@ -507,12 +507,13 @@ fn an_export_says_what_became_of_its_spans_and_counts_as_a_loss_where_some_did_n
     assert!(text.contains(line), "{text}");
     export.lost_points = 1;
     export.last_points_error = Some("too many".to_owned());
+    export.last_warning = Some("old".to_owned());
     profile.exports = vec![export];
     let text = report_text(&profile, &diagnosis, &TextOptions::default().width(200));
     assert!(!text.contains("Nothing was lost."));
     assert!(
         text.contains(
-            "exporter; 0 metric points exported, 1 lost. The last error of metrics: too many.\n"
+            "exporter; 0 metric points exported, 1 lost. The last error of metrics: too many. The last warning: old.\n"
         ),
         "{text}"
     );

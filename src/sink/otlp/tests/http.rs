@@ -98,6 +98,25 @@ fn a_partial_success_is_counted_and_explained_in_protobuf_and_in_json() {
 }
 
 #[test]
+fn a_warning_about_spans_that_were_taken_is_no_error() {
+    for body in [
+        r#"{"partialSuccess":{"errorMessage":"use https"}}"#,
+        "\u{a}\u{b}\u{12}\u{9}use https",
+    ] {
+        let receiver = Receiver::start([Reply::Status(200, "", body.into())]);
+        let export = fate(Otlp::new(receiver.url()));
+        assert_counts(&export, [3, 0, 0, 0]);
+        assert_eq!(
+            export.last_warning.unwrap(),
+            format!(
+                "{}/v1/traces took a request; it says: use https",
+                receiver.url()
+            )
+        );
+    }
+}
+
+#[test]
 fn a_success_whose_body_makes_no_sense_is_a_success() {
     for body in ["{", "<html>", "\u{0}"] {
         let receiver = Receiver::start([Reply::Status(200, "", body.into())]);

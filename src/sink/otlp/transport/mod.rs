@@ -38,7 +38,7 @@ struct Channel {
 pub(super) struct Accepted {
     /// Spans or points that it refused nevertheless.
     pub(super) rejected: u64,
-    /// Why, if it did.
+    /// Why, if it did; what it warns of, if it did not; empty if it says nothing.
     pub(super) why: String,
 }
 
@@ -90,8 +90,13 @@ impl Transport {
         };
         let answer = tokio::time::timeout(target.timeout, answer).await;
         let mut accepted = answer.unwrap_or_else(|_| Err(network::no_answer(target)))?;
-        let why = format!("{} refused a part of a request", target.shown);
-        accepted.why = network::with_message(why, &accepted.why);
+        if accepted.rejected > 0 {
+            let why = format!("{} refused a part of a request", target.shown);
+            accepted.why = network::with_message(why, &accepted.why);
+        } else if !accepted.why.is_empty() {
+            let why = format!("{} took a request", target.shown);
+            accepted.why = network::with_message(why, &accepted.why);
+        }
         Ok(accepted)
     }
 }

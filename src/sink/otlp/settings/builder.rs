@@ -197,7 +197,8 @@ impl Otlp {
 
     /// Writes spans that cannot be sent to the end of a file, which is made when it is first needed. Default: none.
     ///
-    /// Each line is one request as OTLP-JSON, which the `otlpjsonfile` receiver of the OpenTelemetry Collector reads.
+    /// Each line is one request as OTLP-JSON, which the `otlpjsonfile` receiver of the OpenTelemetry Collector reads. It
+    /// takes lines of up to 1 MiB (`max_log_size`); only a span that is longer by itself makes a longer line.
     pub fn spill(mut self, path: impl Into<PathBuf>) -> Otlp {
         self.spill = Some(path.into());
         self
@@ -221,7 +222,7 @@ impl Otlp {
         self
     }
 
-    /// Switches the export of metrics on or off. Default: on.
+    /// Switches the export of metrics on or off. Default: on. A receiver that says it takes none is asked only once.
     pub fn metrics(mut self, on: bool) -> Otlp {
         self.metrics = Some(on);
         self

@@ -66,7 +66,8 @@ pub(crate) trait Outlets {
     fn deliver(&mut self, outlet: usize, batch: &Batch<'_>);
 
     /// All batches have been handed on of what was in the rings at one time; returns whether something follows from it.
-    fn end_round(&mut self) -> bool;
+    /// Calls `between` every now and then if that takes long.
+    fn end_round(&mut self, between: &mut dyn FnMut()) -> bool;
 }
 
 impl Drain {
@@ -78,24 +79,25 @@ impl Drain {
         outlets: &mut impl Outlets,
     ) -> bool {
         let threads = capture.threads();
+        // At full speed a ring is full before what was in it has been handed on.
+        let mut make_room = || {
+            if capture.is_any_ring_filling(&threads) {
+                in_flight.gather(capture, &threads);
+            }
+        };
         in_flight.gather(capture, &threads);
         let chunks = in_flight.chunks();
         if chunks == 0 {
-            return outlets.end_round();
+            return outlets.end_round(&mut make_room);
         }
         for _ in 0..chunks {
             let Some(chunk) = in_flight.begin() else {
                 break;
             };
             capture.registry.extend_sites(&mut self.sites);
-            chunk.hand_on(capture, &self.sites, &threads, outlets, &mut || {
-                // At full speed a ring is full before the chunk from it has been handed on.
-                if capture.is_any_ring_filling(&threads) {
-                    in_flight.gather(capture, &threads);
-                }
-            });
+            chunk.hand_on(capture, &self.sites, &threads, outlets, &mut make_room);
             if chunk.ends_round {
-                outlets.end_round();
+                outlets.end_round(&mut make_room);
             }
             in_flight.end(chunk);
         }

@@ -286,7 +286,7 @@ impl Session {
         }
         // Operations wait for one round more.
         for _ in 0..2 {
-            Streaming(self).end_round();
+            Streaming(self).end_round(&mut || ());
         }
         // What is known of an exporter that does not come to its end.
         self.outlets.iter().for_each(|outlet| outlet.note_export());
@@ -399,7 +399,7 @@ impl Outlets for Streaming<'_> {
         }
     }
 
-    fn end_round(&mut self) -> bool {
+    fn end_round(&mut self, between: &mut dyn FnMut()) -> bool {
         if !self.0.capture.streams().ids {
             return false;
         }
@@ -409,6 +409,7 @@ impl Outlets for Streaming<'_> {
             for outlet in &self.0.outlets {
                 outlet.operations(operations);
             }
+            between();
         });
         !finished.is_empty()
     }

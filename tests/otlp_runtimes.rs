@@ -220,7 +220,7 @@ fn headers_and_the_resource_are_in_every_request() {
 }
 
 #[test]
-fn one_connection_is_enough_and_a_batch_has_at_most_so_many_spans() {
+fn connections_are_used_again_and_a_batch_has_at_most_so_many_spans() {
     for protocol in PROTOCOLS {
         let receiver = Receiver::start();
         let otlp = otlp(&receiver, protocol).max_batch_spans(100);
@@ -229,8 +229,10 @@ fn one_connection_is_enough_and_a_batch_has_at_most_so_many_spans() {
         let requests = receiver.requests();
         assert!(requests.len() as u64 >= SPANS / 100);
         assert!(requests.iter().all(|request| request.len() <= 100));
+        // Four requests are sent at a time, and for each the client may begin a connection while it waits for one that
+        // is in use: which of the two comes first is chance.
         assert!(
-            receiver.connections() <= 4,
+            receiver.connections() <= 8,
             "{} for {protocol:?}",
             receiver.connections()
         );

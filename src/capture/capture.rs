@@ -12,8 +12,10 @@ use std::thread::Thread;
 use std::time::Duration;
 
 use super::context::CarriedTable;
+use super::counters::Counters;
 use super::found::Found;
-use super::local::{Frame, ThreadShared};
+use super::frame::Frame;
+use super::local::ThreadShared;
 use super::place::Identity;
 use super::process::is_forked_child;
 use super::ring::Ring;
@@ -21,7 +23,7 @@ use super::sites::{HELD, HeldFn, Registry};
 use super::span_state::{SpanState, Spilled};
 use super::{Limits, Overflow, lock};
 use crate::clock::Clock;
-use crate::model::{Ambient, IdKeys, Ids, Losses, Nanos, ThreadSnapshot, ThreadTop};
+use crate::model::{Ambient, IdKeys, Ids, Nanos, ThreadSnapshot, ThreadTop};
 use crate::model::{CaptureSnapshot, FrameCount, FrameSnapshot, OpenSnapshot, PathId};
 
 /// Everything a capture is told when it starts.
@@ -99,25 +101,6 @@ const MAX_RING_WORDS: usize = 1 << 17;
 
 /// How long a thread that waits for room sleeps before it looks again.
 const ROOM_WAIT: Duration = Duration::from_micros(50);
-
-/// Counters of rare happenings, which any thread may add to.
-#[derive(Debug, Default)]
-pub(crate) struct Counters {
-    pub(super) dropped_spans: AtomicU64,
-    pub(super) dropped_events: AtomicU64,
-    pub(super) cut_strings: AtomicU64,
-    pub(super) panicked_fields: AtomicU64,
-    pub(super) folded_activations: AtomicU64,
-    pub(super) untracked_spans: AtomicU64,
-    pub(super) unknown_spans: AtomicU64,
-    pub(super) unbalanced_exits: AtomicU64,
-    pub(super) out_of_order_exits: AtomicU64,
-    pub(super) nested_enters: AtomicU64,
-    pub(super) late_latencies: AtomicU64,
-    pub(super) late_calls: AtomicU64,
-    pub(super) clock_steps: AtomicU64,
-    pub(super) teardown: AtomicU64,
-}
 
 impl fmt::Debug for Capture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -584,53 +567,6 @@ impl Capture {
         let threads: usize = threads.iter().map(of_thread).sum();
         let spilled = self.spilled.len() * (size_of::<SpanState>() + 2 * size_of::<usize>());
         (threads + spilled) as u64
-    }
-}
-
-impl Counters {
-    fn all(&self) -> [&AtomicU64; 14] {
-        [
-            &self.dropped_spans,
-            &self.dropped_events,
-            &self.cut_strings,
-            &self.panicked_fields,
-            &self.folded_activations,
-            &self.untracked_spans,
-            &self.unknown_spans,
-            &self.unbalanced_exits,
-            &self.out_of_order_exits,
-            &self.nested_enters,
-            &self.late_latencies,
-            &self.late_calls,
-            &self.clock_steps,
-            &self.teardown,
-        ]
-    }
-
-    fn reset(&self) {
-        for counter in self.all() {
-            counter.store(0, Relaxed);
-        }
-    }
-
-    fn to_losses(&self) -> Losses {
-        Losses {
-            dropped_spans: self.dropped_spans.load(Relaxed),
-            dropped_events: self.dropped_events.load(Relaxed),
-            cut_strings: self.cut_strings.load(Relaxed),
-            panicked_fields: self.panicked_fields.load(Relaxed),
-            folded_activations: self.folded_activations.load(Relaxed),
-            untracked_spans: self.untracked_spans.load(Relaxed),
-            unknown_spans: self.unknown_spans.load(Relaxed),
-            unbalanced_exits: self.unbalanced_exits.load(Relaxed),
-            out_of_order_exits: self.out_of_order_exits.load(Relaxed),
-            nested_enters: self.nested_enters.load(Relaxed),
-            late_latencies: self.late_latencies.load(Relaxed),
-            late_calls: self.late_calls.load(Relaxed),
-            clock_steps: self.clock_steps.load(Relaxed),
-            teardown: self.teardown.load(Relaxed),
-            ..Losses::default()
-        }
     }
 }
 

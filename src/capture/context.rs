@@ -7,8 +7,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 
 use super::capture::Capture;
+use super::frame::{FRAME_ADOPTED, Frame};
 use super::lifecycle::with_state;
-use super::local::{self, FRAME_ADOPTED, Frame, Local, ThreadShared, Work};
+use super::local::{self, Local, ThreadShared, Work};
 use super::lock;
 use super::place::{Identity, PLACE_FLAGS, Place};
 use super::span_state::{ADOPTED, CARRIES, EXPLICIT, FIELDS, FOREIGN, IDS_USED, PARENT_FOREIGN};

@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering::{Relaxed, Release};
 use tracing_core::Metadata;
 
 use super::capture::Capture;
-use super::local::{FRAME_AGAIN, FRAME_HELD, FRAME_NESTED, FRAME_PLACE, Local, ThreadShared, Work};
+use super::frame::{FRAME_AGAIN, FRAME_HELD, FRAME_NESTED, FRAME_PLACE};
+use super::local::{Local, ThreadShared, Work};
 use super::place;
 use super::sites;
 use super::span_state::{Birth, FIRST_STREAMED, SHARED, SpanState};

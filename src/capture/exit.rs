@@ -5,11 +5,9 @@ use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use super::capture::Capture;
 use super::enter::{entered_at, stream_first};
+use super::frame::{FRAME_AGAIN, FRAME_FOLDED, FRAME_NESTED, FRAME_OTHER, FRAME_OVERLAPS, Frame};
 use super::identity::of_span;
-use super::local::{
-    FRAME_AGAIN, FRAME_FOLDED, FRAME_NESTED, FRAME_OTHER, FRAME_OVERLAPS, Frame, Local,
-    ThreadShared, Work,
-};
+use super::local::{Local, ThreadShared, Work};
 use super::node;
 use super::place::Identity;
 use super::sites;

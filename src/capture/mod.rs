@@ -8,7 +8,8 @@
 //! |---|---|
 //! | `layer` | `impl Layer`: the only place that implements a tracing trait |
 //! | `capture` | what all threads of one layer share |
-//! | `local` | one thread's part, and how a callback finds it |
+//! | `counters` | what was lost, by reason |
+//! | `local`, `frame` | one thread's part, and how a callback finds it |
 //! | `enter`, `exit` | the two ends of an activation |
 //! | `found` | spans of other threads |
 //! | `lifecycle` | new, record, follows-from, close, events |
@@ -29,10 +30,12 @@ mod calibrate;
 )]
 mod capture;
 mod context;
+mod counters;
 mod drain;
 mod enter;
 mod exit;
 mod found;
+mod frame;
 mod identity;
 mod layer;
 mod lifecycle;

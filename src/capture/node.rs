@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
-use super::local::{FRAME_FOLDED, FRAME_OTHER};
+use super::frame::{FRAME_FOLDED, FRAME_OTHER};
 use super::recorder::Recorder;
 use super::sites::Registry;
 use crate::model::NodeSnapshot;

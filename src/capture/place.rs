@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::capture::Capture;
+use super::frame::Frame;
+use super::frame::{FRAME_ADOPTED, FRAME_CARRIES, FRAME_FOREIGN, FRAME_PLACE, FRAME_UNSAMPLED};
 use super::lifecycle::{self, Declared};
-use super::local::{FRAME_ADOPTED, FRAME_CARRIES, FRAME_FOREIGN, FRAME_PLACE, FRAME_UNSAMPLED};
-use super::local::{Frame, ThreadShared, Work};
+use super::local::{ThreadShared, Work};
 use super::sites::HELD;
 use super::span_state::{ADOPTED, CARRIES, EXPLICIT, FOREIGN, IDS_USED, PARENT_FOREIGN};
 use super::span_state::{SpanState, UNSAMPLED};

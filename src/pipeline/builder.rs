@@ -10,51 +10,24 @@ use std::time::Duration;
 use tracing_core::Metadata;
 
 use super::build_error::BuildError;
-use super::collector::OwnedSample;
+use super::exits;
 use super::guard::CortexGuard;
 use super::outlets::{Outlet, Turn};
+use super::readings::sampler_settings;
 use super::session::{Parts, Session};
-use super::{exits, lock};
+use super::text_report::TextReport;
+use crate::capture::calibrate;
+#[cfg(feature = "otlp")]
+use crate::capture::suppress_on_this_thread;
 use crate::capture::{AmbientFn, Capture, CortexLayer, HeldFn, Limits, Overflow, SamplerFn};
 use crate::capture::{Settings, Streams};
-use crate::capture::{calibrate, suppress_on_this_thread};
 use crate::clock::{Clock, ManualClock};
 use crate::diagnose::Thresholds;
-use crate::model::{Process, Sample, Unit};
-use crate::resources::{self, Callback, ResourceSource, Sampler, SamplerSettings};
+use crate::model::{Process, Unit};
+use crate::resources::{self, Callback, ResourceSource, Sampler};
 #[cfg(feature = "otlp")]
 use crate::sink::otlp::{Otlp, OtlpSink, current_otel_span};
 use crate::sink::{ChromeSink, JsonSink, Sink, SinkError, TextSink, Wants};
-
-/// Where the text report goes.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum TextReport {
-    /// Nowhere.
-    #[default]
-    Off,
-    /// Standard error, with colours if it is a terminal.
-    Stderr,
-    /// A file, which is replaced.
-    File(PathBuf),
-}
-
-impl From<&str> for TextReport {
-    fn from(path: &str) -> TextReport {
-        TextReport::File(path.into())
-    }
-}
-
-impl From<&Path> for TextReport {
-    fn from(path: &Path) -> TextReport {
-        TextReport::File(path.into())
-    }
-}
-
-impl From<PathBuf> for TextReport {
-    fn from(path: PathBuf) -> TextReport {
-        TextReport::File(path)
-    }
-}
 
 /// Settings of a capture. Nothing is written that was not asked for; [`init`](crate::init) asks for the report.
 ///
@@ -130,8 +103,6 @@ const DEFAULT_INTERVAL: Duration = Duration::from_millis(250);
 const MIN_INTERVAL: Duration = Duration::from_millis(10);
 /// The smallest buffer that holds a record of usual size for each of a few threads.
 const MIN_RECORD_BYTES: usize = 64 << 10;
-/// Readings that wait for the sinks; at one round every 10 ms this is about half a minute.
-const MAX_WAITING_SAMPLES: usize = 1 << 16;
 
 impl CortexBuilder {
     /// Takes settings from the environment, over those made before; a value that is not understood is reported on
@@ -585,45 +556,4 @@ fn process() -> Process {
     process.pid = std::process::id();
     process.cores = cores.and_then(|cores| u32::try_from(cores.get()).ok());
     process
-}
-
-fn sampler_settings(
-    interval: Duration,
-    sources: Vec<Box<dyn ResourceSource>>,
-    clock: Clock,
-    capture: &Arc<Capture>,
-    to_sinks: Option<Arc<Mutex<VecDeque<OwnedSample>>>>,
-) -> SamplerSettings {
-    let capture = Arc::clone(capture);
-    let mut names: Vec<Arc<str>> = Vec::new();
-    let deliver = move |samples: &[Sample<'_>]| {
-        let Some(to_sinks) = &to_sinks else { return };
-        let mut waiting = lock(to_sinks);
-        for sample in samples {
-            if waiting.len() >= MAX_WAITING_SAMPLES {
-                // Sinks that are that far behind lose the oldest readings; the series in the profile keep them.
-                waiting.pop_front();
-            }
-            let known = names.iter().find(|name| ***name == *sample.series);
-            let series = known.cloned().unwrap_or_else(|| {
-                let name: Arc<str> = sample.series.into();
-                names.push(Arc::clone(&name));
-                name
-            });
-            waiting.push_back(OwnedSample {
-                series,
-                unit: sample.unit,
-                at: sample.at,
-                value: sample.value,
-            });
-        }
-    };
-    SamplerSettings {
-        interval,
-        sources,
-        clock,
-        tops: Box::new(move |tops| capture.tops(tops)),
-        deliver: Box::new(deliver),
-        on_thread_start: Box::new(suppress_on_this_thread),
-    }
 }

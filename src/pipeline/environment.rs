@@ -4,7 +4,8 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::time::Duration;
 
-use super::builder::{CortexBuilder, TextReport};
+use super::builder::CortexBuilder;
+use super::text_report::TextReport;
 use crate::capture::Overflow;
 
 /// Applies every variable that is set.

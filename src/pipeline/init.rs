@@ -8,8 +8,8 @@ use tracing_core::dispatcher::{SetGlobalDefaultError, set_global_default};
 use tracing_subscriber::layer::SubscriberExt;
 
 use super::build_error::BuildError;
-use super::builder::TextReport;
 use super::guard::CortexGuard;
+use super::text_report::TextReport;
 use crate::capture::CortexLayer;
 
 /// Captures the whole program: a registry with this layer becomes the global default, and the report is written to

@@ -12,6 +12,7 @@
 //! | `builder` | settings, checked once in `build` |
 //! | `environment` | settings from `TRACING_CORTEX_*` |
 //! | `session` | what the threads of a capture share, and its end |
+//! | `readings` | resource readings on their way to the sinks |
 //! | `collector` | the thread that feeds the sinks |
 //! | `outlets` | the sinks, kept apart from each other |
 //! | `span_ext` | spans whose traces go through several processes |
@@ -26,16 +27,19 @@ mod exits;
 mod guard;
 mod init;
 mod outlets;
+mod readings;
 mod session;
 mod span_ext;
+mod text_report;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use build_error::BuildError;
-pub use builder::{CortexBuilder, TextReport};
+pub use builder::CortexBuilder;
 pub use guard::{CortexGuard, FinishError, FlushError, SinkFailure, SinkFailureKind, Summary};
 pub use init::{InitError, init};
 pub use span_ext::CortexSpanExt;
+pub use text_report::TextReport;
 
 /// Locks; what these locks protect stays usable after a panic elsewhere.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

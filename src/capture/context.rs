@@ -145,7 +145,7 @@ impl Capture {
                 if let Some(frame) = entered {
                     let place = state.place();
                     frame.trace.store(place.trace, Relaxed);
-                    frame.set_place(place);
+                    frame.add_flag(frame.put_rest(place));
                 }
                 Ok(())
             })

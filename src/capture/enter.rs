@@ -162,6 +162,9 @@ fn begin<const OWN: bool>(
     state.set_path(child.path);
 
     work.reserve_frame(depth);
+    if capture.streams.ids {
+        frame_flags |= place::entered(capture, shared, work, state, depth, number);
+    }
     let frame = work.frame(shared, depth);
     frame.id.store(id, Relaxed);
     frame.seq.store(state.seq.load(Relaxed), Relaxed);
@@ -169,10 +172,6 @@ fn begin<const OWN: bool>(
     frame.set_node_and_flags(child.node_and_flags | u64::from(frame_flags));
     frame.set_path(child.path);
     frame.activation.store(number, Relaxed);
-    if capture.streams.ids {
-        place::entered(capture, shared, work, state, depth, number);
-    }
-    let frame = work.frame(shared, depth);
     shared.depth.store(depth + 1, Release);
     // The clock comes last, so that the work above is not the span's.
     let now = capture.clock.tick();

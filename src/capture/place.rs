@@ -230,7 +230,8 @@ fn opened_anywhere(
     });
 }
 
-/// Notes which operation an activation belongs to. `frame_at` is the frame of the activation.
+/// Notes which operation an activation belongs to, and returns the flags of its frame that say more about it. `frame_at`
+/// is that frame.
 #[inline]
 pub(super) fn entered(
     capture: &Capture,
@@ -239,21 +240,23 @@ pub(super) fn entered(
     state: &SpanState,
     frame_at: usize,
     number: u32,
-) {
+) -> u32 {
     const RARE: u32 = PLACE_FLAGS | HELD | EXPLICIT | IDS_USED | ADOPTED;
     if number == 1 && state.flags() & RARE == 0 && !capture.adopts() {
         let frame = work.frame(shared, frame_at);
         let Some(outer) = frame_at.checked_sub(1) else {
-            return frame.put(state.seq.load(Relaxed), state.place().trace);
+            frame.put(state.seq.load(Relaxed), state.place().trace);
+            return 0;
         };
         let outer = work.frame(shared, outer);
         if outer.node_and_flags().1 & FRAME_PLACE == 0 {
             let trace = outer.trace.load(Relaxed);
             state.put(outer.operation.load(Relaxed), trace);
-            return frame.put(state.seq.load(Relaxed), trace);
+            frame.put(state.seq.load(Relaxed), trace);
+            return 0;
         }
     }
-    entered_anywhere(capture, shared, work, state, frame_at, number);
+    entered_anywhere(capture, shared, work, state, frame_at, number)
 }
 
 #[inline(never)]
@@ -264,7 +267,7 @@ fn entered_anywhere(
     state: &SpanState,
     frame_at: usize,
     number: u32,
-) {
+) -> u32 {
     let seq = state.seq.load(Relaxed);
     let flags = state.flags();
     let first = number == 1;
@@ -295,9 +298,7 @@ fn entered_anywhere(
         return enter_adopted(state, frame);
     }
     frame.put(operation, place.trace);
-    if place.flags != 0 {
-        frame.set_place(place);
-    }
+    frame.put_rest(place)
 }
 
 /// Takes over the ids that another layer has made for a span. Where the context of the thread is what it was when the
@@ -321,11 +322,10 @@ fn adopt(state: &SpanState, ambient: Ambient) {
 }
 
 #[cold]
-fn enter_adopted(state: &SpanState, frame: &Frame) {
+fn enter_adopted(state: &SpanState, frame: &Frame) -> u32 {
     let place = state.place();
     frame.put(state.ambient().load(Relaxed), place.trace);
-    frame.set_place(place);
-    frame.add_flag(FRAME_ADOPTED);
+    frame.put_rest(place) | FRAME_ADOPTED
 }
 
 impl Frame {
@@ -335,17 +335,22 @@ impl Frame {
         self.trace.store(trace, Relaxed);
     }
 
-    #[cold]
-    pub(super) fn set_place(&self, place: Place) {
+    /// Notes the rest of a place, and returns the flags that go with it.
+    pub(super) fn put_rest(&self, place: Place) -> u32 {
+        if place.flags == 0 {
+            return 0;
+        }
         self.trace_high.store(place.trace_high, Relaxed);
+        let mut flags = 0;
         for (of_state, of_frame) in [
             (FOREIGN, FRAME_FOREIGN),
             (UNSAMPLED, FRAME_UNSAMPLED),
             (CARRIES, FRAME_CARRIES),
         ] {
             if place.flags & of_state != 0 {
-                self.add_flag(of_frame);
+                flags |= of_frame;
             }
         }
+        flags
     }
 }

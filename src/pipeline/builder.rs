@@ -136,7 +136,7 @@ impl CortexBuilder {
     /// counts.
     ///
     /// ```
-    /// use std::io::Write;
+    /// use std::io::{self, Write};
     /// use std::sync::{Arc, Mutex};
     /// use tracing_cortex::CortexLayer;
     /// use tracing_subscriber::prelude::*;

@@ -36,11 +36,7 @@ pub(super) fn of_span(
         return (0, None);
     }
     if state.flags() & (PLACE_FLAGS | ADOPTED) == 0 {
-        let Place {
-            parent: around,
-            trace,
-            ..
-        } = state.place();
+        let (around, trace) = state.numbers();
         if around == parent && trace == state.seq.load(Relaxed) {
             return (TRACE_IS_OWN, None);
         }

@@ -245,7 +245,7 @@ pub(super) fn entered(
     if number == 1 && state.flags() & RARE == 0 && !capture.adopts() {
         let frame = work.frame(shared, frame_at);
         let Some(outer) = frame_at.checked_sub(1) else {
-            frame.put(state.seq.load(Relaxed), state.place().trace);
+            frame.put(state.seq.load(Relaxed), state.numbers().1);
             return 0;
         };
         let outer = work.frame(shared, outer);

@@ -221,6 +221,13 @@ impl SpanState {
         fields
     }
 
+    /// Returns the operation around the span and the root of its trace, if both are numbers and not ids.
+    #[inline]
+    pub(super) fn numbers(&self) -> (u64, u64) {
+        let more = self.more();
+        (more.parent.load(Relaxed), more.trace.load(Relaxed))
+    }
+
     pub(super) fn place(&self) -> Place {
         let more = self.more();
         Place {

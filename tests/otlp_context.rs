@@ -284,6 +284,30 @@ fn beside_another_layer_its_ids_are_ours_and_nothing_is_exported_twice() {
 }
 
 #[test]
+fn beside_a_boxed_layer_ids_are_adopted_where_that_is_said() {
+    let receiver = Receiver::start();
+    let theirs = Theirs::default();
+    let provider = SdkTracerProvider::builder()
+        .with_simple_exporter(theirs.clone())
+        .build();
+    let other = tracing_opentelemetry::layer().with_tracer(provider.tracer("theirs"));
+    let (layer, guard) = builder()
+        .otlp(otlp(&receiver, Protocol::Grpc).adopt_ids())
+        .build()
+        .unwrap();
+    let subscriber = tracing_subscriber::registry()
+        .with(other.boxed())
+        .with(layer);
+    tracing::subscriber::with_default(subscriber, || {
+        tracing::info_span!("outer").in_scope(|| tracing::info_span!("inner").in_scope(|| ()));
+    });
+    let ended = Ended::finish(guard);
+    let account = ended.account();
+    assert_eq!((account.adopted, account.exported), (2, 0), "{account:?}");
+    assert_eq!(theirs.0.lock().unwrap().len(), 2);
+}
+
+#[test]
 fn beside_another_layer_a_parent_that_the_program_gives_it_still_counts() {
     use opentelemetry::trace::TraceContextExt;
     use tracing_opentelemetry::OpenTelemetrySpanExt;

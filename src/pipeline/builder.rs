@@ -417,6 +417,7 @@ impl CortexBuilder {
             export = OfExport {
                 ambient: Some(current_otel_span),
                 sampler: Some(Box::new(move |ids| head.keeps(ids))),
+                adopts: settings.adopt_ids,
             };
         }
         let wants = outlets
@@ -439,6 +440,9 @@ impl CortexBuilder {
             ambient: export.ambient,
             sampler: export.sampler,
         }));
+        if export.adopts {
+            capture.adopt_ids();
+        }
         let samples = Arc::new(Mutex::new(VecDeque::new()));
         let sampler = match self.resources {
             Some(interval) => {
@@ -542,6 +546,7 @@ fn opened<T>(sink: Result<T, SinkError>) -> Result<T, BuildError> {
 struct OfExport {
     ambient: Option<AmbientFn>,
     sampler: Option<Box<SamplerFn>>,
+    adopts: bool,
 }
 
 fn process() -> Process {

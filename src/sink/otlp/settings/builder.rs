@@ -42,6 +42,7 @@ pub struct Otlp {
     pub(super) max_queue_bytes: usize,
     pub(super) spill: Option<PathBuf>,
     pub(super) schedule_delay: Option<Duration>,
+    pub(super) adopt_ids: bool,
     pub(super) max_batch_spans: Option<usize>,
     pub(super) traces: Option<bool>,
     pub(super) metrics: Option<bool>,
@@ -107,6 +108,7 @@ impl Otlp {
             max_queue_bytes: 64 << 20,
             spill: None,
             schedule_delay: None,
+            adopt_ids: false,
             max_batch_spans: None,
             traces: None,
             metrics: None,
@@ -219,6 +221,14 @@ impl Otlp {
     /// Switches the export of spans on or off. Default: on.
     pub fn traces(mut self, on: bool) -> Otlp {
         self.traces = Some(on);
+        self
+    }
+
+    /// Takes over the ids of a tracing-opentelemetry layer that was added to the subscriber before this one, and leaves
+    /// the spans that it has to it. That layer is recognised by itself; only where one of the two is boxed
+    /// (`Box<dyn Layer<_>>`, a `Vec` of layers) does this have to be said.
+    pub fn adopt_ids(mut self) -> Otlp {
+        self.adopt_ids = true;
         self
     }
 

@@ -66,6 +66,8 @@ pub(crate) struct Settings {
     pub(crate) max_batch_spans: usize,
     /// How long a span may wait for others.
     pub(crate) schedule_delay: Duration,
+    /// Another layer in a box makes the ids.
+    pub(crate) adopt_ids: bool,
     /// Between two exports of metrics.
     pub(crate) metrics_interval: Duration,
     pub(crate) temporality: Temporality,

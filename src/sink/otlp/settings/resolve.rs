@@ -65,6 +65,7 @@ impl Otlp {
                 |spans| (1..=1 << 16).contains(spans),
                 "1 to 65,536 spans",
             )?,
+            adopt_ids: self.adopt_ids,
             schedule_delay: within(
                 self.duration(
                     ("Otlp::schedule_delay", self.schedule_delay),

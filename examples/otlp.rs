@@ -1,8 +1,8 @@
 //! The spans of a small post office in a tracing backend.
 //!
 //! ```text
-//! cargo run --release --features otlp --example otlp
-//! OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 cargo run --release --features otlp --example otlp
+//! cargo run --features otlp --example otlp
+//! OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 cargo run --features otlp --example otlp
 //! ```
 //!
 //! Without the variable they go to a collector on this machine. If nobody listens, the program ends as quickly and says

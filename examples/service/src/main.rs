@@ -1,9 +1,9 @@
 //! A web service with a database, and its client: two processes, one trace.
 //!
 //! ```text
-//! cargo run --release                                       both, on a free port of this machine
-//! cargo run --release -- server [--addr 127.0.0.1:3000]     ends on Ctrl-C and SIGTERM
-//! cargo run --release -- client --base http://127.0.0.1:3000 [--visits 3]
+//! cargo run                                                 both, on a free port of this machine
+//! cargo run -- server [--addr 127.0.0.1:3000]     ends on Ctrl-C and SIGTERM
+//! cargo run -- client --base http://127.0.0.1:3000 [--visits 3]
 //! ```
 //!
 //! Traces go where `OTEL_EXPORTER_OTLP_ENDPOINT` says, else to a collector on this machine if there is one. In a viewer

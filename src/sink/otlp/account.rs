@@ -101,6 +101,11 @@ impl Account {
         }
     }
 
+    /// Notes what is worth knowing though nothing was lost.
+    pub(super) fn warn(&mut self, why: String) {
+        self.export.last_warning = Some(why);
+    }
+
     /// Gives up what is on its way; nothing is counted afterwards but what comes too late.
     pub(super) fn close(&mut self, lost_points: u64, why: &str) {
         if self.is_closed {

@@ -86,6 +86,11 @@ pub enum OtlpError {
         /// What the TLS library said.
         source: Box<dyn Error + Send + Sync>,
     },
+    /// An exporter belongs to one capture, and another was built with it before.
+    ExporterTaken {
+        /// Where it was set.
+        setting: String,
+    },
 }
 
 impl fmt::Display for OtlpError {
@@ -142,6 +147,10 @@ impl fmt::Display for OtlpError {
                 "the certificates for {setting} make no TLS client; check that the client's key belongs to its \
                  certificate"
             ),
+            OtlpError::ExporterTaken { setting } => write!(
+                f,
+                "{setting} has an exporter that another capture was built with before; make one for each capture"
+            ),
         }
     }
 }
@@ -160,7 +169,8 @@ impl Error for OtlpError {
             | OtlpError::Header { .. }
             | OtlpError::HalfIdentity { .. }
             | OtlpError::NoCryptoProvider { .. }
-            | OtlpError::NoCertificates { .. } => None,
+            | OtlpError::NoCertificates { .. }
+            | OtlpError::ExporterTaken { .. } => None,
         }
     }
 }

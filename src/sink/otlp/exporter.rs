@@ -12,6 +12,7 @@ use tokio::runtime::Builder;
 
 use super::sending::{Ended, Shared, run};
 use super::settings::{Settings, Signal};
+use super::transport::Transport;
 use crate::model::Export;
 
 /// Spans that are ready to be sent.
@@ -45,12 +46,12 @@ impl Exporter {
         // Apart from its thread, so that what the system refuses is known here.
         let runtime = Builder::new_current_thread()
             .enable_all()
-            .thread_name("cortex-resolve")
+            .thread_name("cortex-export")
             .on_thread_start(on_thread_start)
             .build()?;
         let shared = Arc::new(Shared::new(settings));
         let of_thread = Arc::clone(&shared);
-        let settings = settings.clone();
+        let transport = Transport::new(settings);
         let thread = thread::Builder::new()
             .name("cortex-export".to_owned())
             .spawn(move || {
@@ -61,7 +62,7 @@ impl Exporter {
                 let _suppressed = Context::enter_telemetry_suppressed_scope();
                 // Whatever panics in here, the account must be closed.
                 let _ =
-                    panic::catch_unwind(AssertUnwindSafe(|| run(&of_thread, runtime, &settings)));
+                    panic::catch_unwind(AssertUnwindSafe(|| run(&of_thread, runtime, transport)));
             })?;
         Ok(Exporter {
             shared,

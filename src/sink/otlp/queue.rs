@@ -26,6 +26,8 @@ pub(super) struct Item {
 struct Lane {
     waiting: VecDeque<Item>,
     under_way: usize,
+    /// While nothing fails.
+    at_a_time: usize,
     /// In a row.
     failures: u32,
     /// What the last failure was, until something succeeds.
@@ -53,29 +55,34 @@ pub(super) struct Queue {
     outstanding: BTreeMap<u64, (Signal, u64)>,
 }
 
-/// Span requests that are under way at a time, so that a receiver that takes 50 ms for each does not limit the rate.
-const SPANS_AT_A_TIME: usize = 4;
 /// The order of metrics matters to receivers.
 const METRICS_AT_A_TIME: usize = 1;
 /// While the program waits for its end, an attempt more is worth more than peace for the receiver.
 const LONGEST_AT_THE_END: Duration = Duration::from_millis(500);
 
 impl Lane {
-    fn at_a_time(&self, signal: Signal) -> usize {
-        match signal {
+    fn new(at_a_time: usize) -> Lane {
+        Lane {
+            at_a_time,
+            ..Lane::default()
+        }
+    }
+
+    fn at_a_time(&self) -> usize {
+        match self.failures {
+            0 => self.at_a_time,
             // One to see whether the receiver is back.
-            _ if self.failures > 0 => 1,
-            Signal::Traces => SPANS_AT_A_TIME,
-            Signal::Metrics => METRICS_AT_A_TIME,
+            _ => 1,
         }
     }
 }
 
 impl Queue {
-    pub(super) fn new(max_bytes: usize) -> Queue {
+    /// Holds so many bytes, and lets so many requests with spans be under way at a time.
+    pub(super) fn new(max_bytes: usize, spans_at_a_time: usize) -> Queue {
         Queue {
-            traces: Lane::default(),
-            metrics: Lane::default(),
+            traces: Lane::new(spans_at_a_time),
+            metrics: Lane::new(METRICS_AT_A_TIME),
             bytes: 0,
             max_bytes,
             last_number: 0,
@@ -129,9 +136,7 @@ impl Queue {
     /// Returns a request that may be sent now.
     pub(super) fn start(&mut self, signal: Signal, now: Instant) -> Option<Item> {
         let lane = self.lane(signal);
-        if lane.under_way >= lane.at_a_time(signal)
-            || lane.gate.is_some_and(|gate| now < gate.opens)
-        {
+        if lane.under_way >= lane.at_a_time() || lane.gate.is_some_and(|gate| now < gate.opens) {
             return None;
         }
         let item = lane.waiting.pop_front()?;
@@ -183,7 +188,11 @@ impl Queue {
                 opens: now + wait,
                 is_demanded: true,
             },
-            Again::Never | Again::NothingOfThisSignal | Again::Backoff | Again::NotAtTheEnd => {
+            Again::Never
+            | Again::NothingOfThisSignal
+            | Again::InVain
+            | Again::Backoff
+            | Again::NotAtTheEnd => {
                 let wait = backoff(lane.failures);
                 let longest = if is_ending { LONGEST_AT_THE_END } else { wait };
                 Gate {

@@ -13,6 +13,8 @@ pub(super) enum Again {
     Never,
     /// The receiver has no place for anything of this signal.
     NothingOfThisSignal,
+    /// Nobody has refused it, and another attempt would not be taken either.
+    InVain,
     /// After a while of our own choice.
     Backoff,
     /// Not before the time that the receiver has asked for.

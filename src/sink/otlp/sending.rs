@@ -15,7 +15,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 use super::account::{Account, Fate};
 use super::queue::{Item, Queue};
 use super::retry::Again;
-use super::settings::{Settings, Signal};
+use super::settings::{Destination, Settings, Signal};
 use super::spill::{Spill, Unwritten};
 use super::transport::{Accepted, Failure, Transport};
 use crate::model::Export;
@@ -25,6 +25,10 @@ use crate::model::Export;
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
 /// How often those who wait may cut the back-off short.
 const HURRY_PERIOD: Duration = Duration::from_secs(1);
+/// Span requests that are under way at a time, so that a receiver that takes 50 ms for each does not limit the rate.
+const SPANS_AT_A_TIME: usize = 4;
+/// What an exporter that answers nothing leaves of the deadline to its own shutdown.
+const TIME_TO_CLOSE: Duration = Duration::from_millis(250);
 /// How much later than its deadline `finish` may return.
 const SLACK: Duration = Duration::from_millis(100);
 /// What a slow disk and an unoptimised build write at the least, in bytes of requests per second.
@@ -40,6 +44,8 @@ pub(super) struct Shared {
     /// Apart from the state: a slow disk must not hold up those who count.
     spill: Option<Mutex<Spill>>,
     max_queue_bytes: usize,
+    /// Spans go to an exporter of the program's own, which is to be shut down.
+    has_exporter: bool,
 }
 
 struct State {
@@ -85,12 +91,18 @@ impl fmt::Debug for Shared {
 
 impl Shared {
     pub(super) fn new(settings: &Settings) -> Shared {
-        let endpoint = settings.traces.as_ref().or(settings.metrics.as_ref());
-        let endpoint = endpoint.map_or_else(String::new, |target| target.shown.clone());
+        let traces = settings.traces.as_ref().map(Destination::shown);
+        let metrics = settings
+            .metrics
+            .as_ref()
+            .map(|target| target.shown.as_str());
+        let endpoint = traces.or(metrics).unwrap_or_default().to_owned();
+        let has_exporter = matches!(settings.traces, Some(Destination::Exporter(..)));
+        let spans_at_a_time = if has_exporter { 1 } else { SPANS_AT_A_TIME };
         let spill = settings.spill.clone();
         Shared {
             state: Mutex::new(State {
-                queue: Queue::new(settings.max_queue_bytes),
+                queue: Queue::new(settings.max_queue_bytes, spans_at_a_time),
                 account: Account::new(endpoint),
                 no_metrics: None,
                 hurried: None,
@@ -101,6 +113,7 @@ impl Shared {
             wake: Notify::new(),
             spill: spill.map(|path| Mutex::new(Spill::new(path))),
             max_queue_bytes: settings.max_queue_bytes,
+            has_exporter,
         }
     }
 
@@ -170,8 +183,13 @@ impl Shared {
                 Some(_) => time_to_spill(state.queue.bytes()).min(left / 2),
                 None => Duration::ZERO,
             };
+            let closing = match self.has_exporter {
+                true => TIME_TO_CLOSE.min(left / 4),
+                false => Duration::ZERO,
+            };
             state.end = Some(End {
-                sending: deadline - writing,
+                // The exporter is shut down while the file is written.
+                sending: deadline - writing.max(closing),
                 deadline,
             });
             state.queue.hurry();
@@ -181,6 +199,17 @@ impl Shared {
         // If it has not ended, it hangs in a system call. What it still does is not counted any more.
         state.close("the exporter did not end by the deadline of the exit");
         state.has_ended
+    }
+
+    /// Nothing is done any more after it.
+    fn deadline(&self) -> Instant {
+        self.state()
+            .end
+            .map_or_else(Instant::now, |end| end.deadline)
+    }
+
+    fn warn(&self, why: String) {
+        self.state().account.warn(why);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -265,6 +294,11 @@ impl Shared {
             state.queue.answered(&item, true);
             drop(state);
             return self.settle(&item, Fate::Refused { why: failure.why });
+        }
+        if failure.again == Again::InVain {
+            state.queue.answered(&item, true);
+            drop(state);
+            return self.give_up(vec![item], &failure.why);
         }
         if failure.again == Again::NothingOfThisSignal {
             state.queue.answered(&item, true);
@@ -357,16 +391,23 @@ fn time_to_spill(bytes: usize) -> Duration {
 }
 
 /// Sends until `Shared::finish` has been called and everything has its fate, or the deadline has passed.
-pub(super) fn run(shared: &Shared, runtime: Runtime, settings: &Settings) {
-    let rest = runtime.block_on(send_all(shared, settings));
-    // A name that is still being looked up must not hold up the end.
-    runtime.shutdown_background();
+pub(super) fn run(shared: &Shared, runtime: Runtime, transport: Transport) {
+    let transport = Arc::new(transport);
+    let rest = runtime.block_on(send_all(shared, &transport));
+    let deadline = shared.deadline();
+    let closing = transport.close(&runtime, deadline);
     shared.give_up(rest, "the program ended before the receiver had answered");
+    if let Some(closing) = closing
+        && let Err(why) = runtime.block_on(closing.wait(deadline))
+    {
+        shared.warn(why);
+    }
+    // A name that is still being looked up, or an exporter that hangs, must not hold up the end.
+    runtime.shutdown_background();
 }
 
 /// Sends until the end; returns what was not sent by then.
-async fn send_all(shared: &Shared, settings: &Settings) -> Vec<Item> {
-    let transport = Arc::new(Transport::new(settings));
+async fn send_all(shared: &Shared, transport: &Arc<Transport>) -> Vec<Item> {
     let mut attempts = JoinSet::new();
     let mut under_way: HashMap<Id, Item> = HashMap::new();
     loop {
@@ -383,7 +424,7 @@ async fn send_all(shared: &Shared, settings: &Settings) -> Vec<Item> {
             return rest;
         }
         for item in plan.start {
-            let transport = Arc::clone(&transport);
+            let transport = Arc::clone(transport);
             let (signal, request) = (item.signal, item.request.clone());
             let attempt = async move { transport.send(signal, request).await };
             under_way.insert(attempts.spawn(attempt).id(), item);

@@ -4,7 +4,10 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use opentelemetry_sdk::trace::SpanExporter;
+
 use super::environment::Environment;
+use super::span_exporter::Held;
 use super::{Compression, Protocol, Temporality};
 use crate::sink::otlp::sampling::Choice;
 
@@ -44,6 +47,7 @@ pub struct Otlp {
     pub(super) schedule_delay: Option<Duration>,
     pub(super) adopt_ids: bool,
     pub(super) max_batch_spans: Option<usize>,
+    pub(super) span_exporter: Option<Held>,
     pub(super) traces: Option<bool>,
     pub(super) metrics: Option<bool>,
     pub(super) metrics_interval: Option<Duration>,
@@ -110,6 +114,7 @@ impl Otlp {
             schedule_delay: None,
             adopt_ids: false,
             max_batch_spans: None,
+            span_exporter: None,
             traces: None,
             metrics: None,
             metrics_interval: None,
@@ -218,6 +223,53 @@ impl Otlp {
         self
     }
 
+    /// Hands spans to an exporter instead of sending them to an endpoint: any [`SpanExporter`] of `opentelemetry_sdk` 0.33,
+    /// such as those of `opentelemetry-otlp` or one of the program's own. Default: none.
+    ///
+    /// ```
+    /// use opentelemetry_sdk::error::OTelSdkResult;
+    /// use opentelemetry_sdk::trace::{SpanData, SpanExporter};
+    /// use tracing_cortex::otlp::Otlp;
+    ///
+    /// #[derive(Debug)]
+    /// struct Names;
+    ///
+    /// impl SpanExporter for Names {
+    ///     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+    ///         for span in batch {
+    ///             println!("{}", span.name);
+    ///         }
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// let otlp = Otlp::from_env().span_exporter(Names);
+    /// ```
+    ///
+    /// What it gets is what would be sent, after sampling and in the same batches, with the queue, the account and the
+    /// spill file as they are. Its `Ok` counts as exported.
+    ///
+    /// * After `OTelSdkError::Timeout` and `InternalFailure` a batch is tried again like one that could not be sent, also
+    ///   after what the exporter tries itself. After `AlreadyShutdown` or a panic it is not: it is spilled or dropped.
+    /// * One call at a time runs on a thread named `cortex-export`, where telemetry is suppressed. The exporter may block
+    ///   it, and finds a runtime of tokio's for its timers and connections. [`Otlp::timeout`] limits a call; one that
+    ///   blocks cannot be interrupted and is waited for, but not beyond the deadline of the exit.
+    /// * What it does on threads of its own is the program's. A gRPC exporter works on the runtime in which it was built:
+    ///   that has to be one that runs until the capture is finished, and a filter should leave out its `h2` and `tonic`
+    ///   spans, each of which would be exported by another call.
+    /// * `set_resource` comes before the first batch. `shutdown_with_timeout` comes once, after the last one, with what is
+    ///   left of the deadline; what it says of a failure is [`Export::last_warning`](crate::Export::last_warning).
+    /// * Endpoint, protocol, headers, compression and certificates do not apply to it.
+    ///
+    /// Metrics do not go through it. They go to the endpoint if one was set, in code or in the environment; without one
+    /// they are off unless they were switched on ([`Otlp::metrics`], `OTEL_METRICS_EXPORTER`).
+    ///
+    /// An exporter belongs to one capture: building a second from a clone of these settings is an error.
+    pub fn span_exporter(mut self, exporter: impl SpanExporter + 'static) -> Otlp {
+        self.span_exporter = Some(Held::new(exporter));
+        self
+    }
+
     /// Switches the export of spans on or off. Default: on.
     pub fn traces(mut self, on: bool) -> Otlp {
         self.traces = Some(on);
@@ -232,7 +284,8 @@ impl Otlp {
         self
     }
 
-    /// Switches the export of metrics on or off. Default: on. A receiver that says it takes none is asked only once.
+    /// Switches the export of metrics on or off. Default: on, but see [`Otlp::span_exporter`]. A receiver that says it
+    /// takes none is asked only once.
     pub fn metrics(mut self, on: bool) -> Otlp {
         self.metrics = Some(on);
         self
@@ -260,6 +313,7 @@ impl fmt::Debug for Otlp {
             .field("protocol", &self.protocol)
             .field("headers", &headers)
             .field("compression", &self.compression)
+            .field("span_exporter", &self.span_exporter)
             .field("spill", &self.spill)
             .finish_non_exhaustive()
     }

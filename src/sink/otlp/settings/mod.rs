@@ -4,6 +4,7 @@ mod builder;
 mod environment;
 mod identity;
 mod resolve;
+mod span_exporter;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use self::builder::Otlp;
+pub(crate) use self::span_exporter::{AnyExporter, Held};
 pub(crate) use self::target::{Signal, Target};
 use super::resource::Resource;
 use super::sampling::Rules;
@@ -53,13 +55,31 @@ pub enum Temporality {
     LowMemory,
 }
 
+/// Where spans go.
+#[derive(Debug, Clone)]
+pub(crate) enum Destination {
+    Receiver(Target),
+    /// To an exporter of the program's own, with the limit of one call.
+    Exporter(Held, Duration),
+}
+
+impl Destination {
+    /// Its name for people.
+    pub(crate) fn shown(&self) -> &str {
+        match self {
+            Destination::Receiver(target) => &target.shown,
+            Destination::Exporter(exporter, _) => exporter.shown(),
+        }
+    }
+}
+
 /// Settings that were checked.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     /// Who sends.
     pub(crate) resource: Resource,
     /// Where spans go; `None` if they are switched off.
-    pub(crate) traces: Option<Target>,
+    pub(crate) traces: Option<Destination>,
     /// Where metrics go; `None` if they are switched off.
     pub(crate) metrics: Option<Target>,
     /// Spans in one request at most.

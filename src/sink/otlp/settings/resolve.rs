@@ -7,7 +7,7 @@ use http::HeaderMap;
 use super::environment::{self, Variable};
 use super::identity::{Files, named};
 use super::target::{Endpoint, Header, Signal, Target, headers, shown};
-use super::{Compression, Otlp, Protocol, Settings};
+use super::{Compression, Destination, Otlp, Protocol, Settings};
 use crate::sink::otlp::error::OtlpError;
 use crate::sink::otlp::resource::Resource;
 
@@ -27,15 +27,17 @@ impl Otlp {
         {
             return Ok(None);
         }
-        let traces = self.is_on(self.traces, environment::TRACES_EXPORTER)?;
-        let metrics = self.is_on(self.metrics, environment::METRICS_EXPORTER)?;
+        let traces = self.is_on(self.traces, environment::TRACES_EXPORTER, true)?;
+        // An exporter of spans takes none, and nobody may be there to take them.
+        let by_default = self.span_exporter.is_none() || self.has_endpoint(Signal::Metrics);
+        let metrics = self.is_on(self.metrics, environment::METRICS_EXPORTER, by_default)?;
         if !traces && !metrics {
             return Ok(None);
         }
         // The certificates of the second signal are usually those of the first; read once, they also share connections.
         let mut known = None;
         let traces = match traces {
-            true => Some(self.target(Signal::Traces, &mut known)?),
+            true => Some(self.destination(&mut known)?),
             false => None,
         };
         let metrics = match metrics {
@@ -100,11 +102,11 @@ impl Otlp {
         }))
     }
 
-    fn is_on(&self, set: Option<bool>, variable: &str) -> Result<bool, OtlpError> {
+    fn is_on(&self, set: Option<bool>, variable: &str, default: bool) -> Result<bool, OtlpError> {
         match (set, self.environment.get(variable)) {
             (Some(on), _) => Ok(on),
             (None, Some(variable)) => variable.exporter(),
-            (None, None) => Ok(true),
+            (None, None) => Ok(default),
         }
     }
 
@@ -122,6 +124,17 @@ impl Otlp {
         }
     }
 
+    fn destination(&self, known: &mut Option<KnownTls>) -> Result<Destination, OtlpError> {
+        let Some(exporter) = &self.span_exporter else {
+            return Ok(Destination::Receiver(self.target(Signal::Traces, known)?));
+        };
+        let timeout = self.timeout_of(Signal::Traces)?;
+        let exporter = exporter.claim().ok_or_else(|| OtlpError::ExporterTaken {
+            setting: "Otlp::span_exporter".to_owned(),
+        })?;
+        Ok(Destination::Exporter(exporter, timeout))
+    }
+
     fn target(&self, signal: Signal, known: &mut Option<KnownTls>) -> Result<Target, OtlpError> {
         let env = &self.environment;
         let protocol = match (self.protocol, env.of(signal, "PROTOCOL")) {
@@ -134,15 +147,7 @@ impl Otlp {
             (None, Some(variable)) => variable.compression()?,
             (None, None) => Compression::default(),
         };
-        let timeout = within(
-            self.duration(
-                ("Otlp::timeout", self.timeout),
-                env.of(signal, "TIMEOUT"),
-                TIMEOUT,
-            )?,
-            |timeout| !timeout.is_zero() && *timeout <= HOUR,
-            "more than zero, at most an hour",
-        )?;
+        let timeout = self.timeout_of(signal)?;
         let insecure = match env.of(signal, "INSECURE") {
             Some(variable) => variable.boolean()?,
             None => false,
@@ -176,6 +181,29 @@ impl Otlp {
             headers: self.headers_of(signal)?,
             tls,
         })
+    }
+
+    fn timeout_of(&self, signal: Signal) -> Result<Duration, OtlpError> {
+        within(
+            self.duration(
+                ("Otlp::timeout", self.timeout),
+                self.environment.of(signal, "TIMEOUT"),
+                TIMEOUT,
+            )?,
+            |timeout| !timeout.is_zero() && *timeout <= HOUR,
+            "more than zero, at most an hour",
+        )
+    }
+
+    /// Whether anything says where to send to.
+    fn has_endpoint(&self, signal: Signal) -> bool {
+        let own = match signal {
+            Signal::Traces => &self.traces_endpoint,
+            Signal::Metrics => &self.metrics_endpoint,
+        };
+        own.is_some()
+            || self.endpoint.is_some()
+            || self.environment.of(signal, "ENDPOINT").is_some()
     }
 
     /// Code before environment, and in both the signal's own before that of all signals.

@@ -9,7 +9,7 @@
 use std::error::Error;
 use std::time::Duration;
 
-use super::{Compression, Otlp, Protocol, Settings, Target, Temporality};
+use super::{Compression, Destination, Otlp, Protocol, Settings, Target, Temporality};
 use crate::sink::otlp::sampling::Sampling;
 
 fn env(variables: &[(&str, &str)]) -> Otlp {
@@ -25,7 +25,10 @@ fn resolved(otlp: Otlp) -> Settings {
 
 fn targets(otlp: Otlp) -> (Target, Target) {
     let settings = resolved(otlp);
-    (settings.traces.unwrap(), settings.metrics.unwrap())
+    let Some(Destination::Receiver(traces)) = settings.traces else {
+        panic!("spans go to {:?}", settings.traces);
+    };
+    (traces, settings.metrics.unwrap())
 }
 
 fn endpoints(otlp: Otlp) -> (String, String) {

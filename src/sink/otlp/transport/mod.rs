@@ -2,18 +2,23 @@
 
 mod answer;
 mod client;
+mod custom;
 mod grpc;
 mod http;
 mod network;
+mod span_data;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
 
 use self::client::Client;
+use self::custom::Custom;
 use super::retry::Again;
-use super::settings::{Protocol, Settings, Signal, Target};
+use super::settings::{Destination, Protocol, Settings, Signal, Target};
 
 const USER_AGENT: &str = concat!("tracing-cortex/", env!("CARGO_PKG_VERSION"));
 
@@ -23,8 +28,14 @@ const LONGEST_DEMAND: Duration = Duration::from_secs(300);
 /// The receivers of both signals. Sends ready protobuf bytes.
 #[derive(Debug)]
 pub(super) struct Transport {
-    traces: Option<Channel>,
+    traces: Option<Route>,
     metrics: Option<Channel>,
+}
+
+#[derive(Debug)]
+enum Route {
+    Receiver(Channel),
+    Exporter(Custom),
 }
 
 #[derive(Debug)]
@@ -51,16 +62,26 @@ pub(super) struct Failure {
 }
 
 impl Transport {
-    /// Connects when the first request is sent. To be called on the runtime that will send.
+    /// Connects when the first request is sent.
     pub(super) fn new(settings: &Settings) -> Transport {
-        let traces = settings.traces.clone().map(|target| Channel {
-            client: Client::new(&target),
-            target,
-        });
+        let traces = settings
+            .traces
+            .as_ref()
+            .map(|destination| match destination {
+                Destination::Receiver(target) => Route::Receiver(Channel {
+                    client: Client::new(target),
+                    target: target.clone(),
+                }),
+                Destination::Exporter(exporter, timeout) => {
+                    Route::Exporter(Custom::new(exporter, *timeout))
+                }
+            });
         let metrics = settings.metrics.clone().map(|target| Channel {
             client: match &traces {
                 // One connection for both where they can share it.
-                Some(traces) if is_same_client(&traces.target, &target) => traces.client.clone(),
+                Some(Route::Receiver(traces)) if is_same_client(&traces.target, &target) => {
+                    traces.client.clone()
+                }
                 _ => Client::new(&target),
             },
             target,
@@ -68,18 +89,58 @@ impl Transport {
         Transport { traces, metrics }
     }
 
-    /// Sends one request and waits for the answer, at most for the target's timeout.
+    /// Sends one request and waits for the answer, at most for the destination's timeout.
     pub(super) async fn send(&self, signal: Signal, request: Bytes) -> Result<Accepted, Failure> {
-        let channel = match signal {
-            Signal::Traces => self.traces.as_ref(),
-            Signal::Metrics => self.metrics.as_ref(),
+        let channel = match (signal, &self.traces) {
+            (Signal::Traces, Some(Route::Exporter(exporter))) => {
+                return exporter.send(request).await;
+            }
+            (Signal::Traces, Some(Route::Receiver(channel))) => Some(channel),
+            (Signal::Traces, None) => None,
+            (Signal::Metrics, _) => self.metrics.as_ref(),
         };
-        let Some(Channel { target, client }) = channel else {
-            return Err(Failure {
+        match channel {
+            Some(channel) => channel.send(request).await,
+            None => Err(Failure {
                 why: "this signal is switched off".to_owned(),
                 again: Again::Never,
-            });
+            }),
+        }
+    }
+
+    /// Begins to end what has to be ended before the program does.
+    pub(super) fn close(&self, runtime: &Runtime, deadline: Instant) -> Option<Closing> {
+        let Some(Route::Exporter(exporter)) = &self.traces else {
+            return None;
         };
+        Some(Closing {
+            task: exporter.close(runtime, deadline),
+            unclosed: exporter.unclosed(),
+        })
+    }
+}
+
+/// The end of an exporter.
+#[derive(Debug)]
+pub(super) struct Closing {
+    task: JoinHandle<Result<(), String>>,
+    unclosed: String,
+}
+
+impl Closing {
+    /// Returns what went wrong, at the deadline at the latest.
+    pub(super) async fn wait(self, deadline: Instant) -> Result<(), String> {
+        let closed = tokio::time::timeout_at(deadline.into(), self.task).await;
+        match closed {
+            Ok(Ok(result)) => result,
+            _ => Err(self.unclosed),
+        }
+    }
+}
+
+impl Channel {
+    async fn send(&self, request: Bytes) -> Result<Accepted, Failure> {
+        let Channel { target, client } = self;
         let answer = async {
             match target.protocol {
                 Protocol::Grpc => grpc::send(client, target, request).await,

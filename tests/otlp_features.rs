@@ -8,8 +8,12 @@ use std::process::Command;
 
 /// Returns the crates that a program gets with these features, one `name vX.Y.Z` on each line.
 fn crates(features: &str) -> String {
+    tree(features, "normal")
+}
+
+fn tree(features: &str, edges: &str) -> String {
     let tree = Command::new(env!("CARGO"))
-        .args(["tree", "--offline", "--prefix", "none", "--edges", "normal"])
+        .args(["tree", "--offline", "--prefix", "none", "--edges", edges])
         .args(["--features", features])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
@@ -34,6 +38,18 @@ fn no_feature_brings_the_exporter_whose_features_would_change_that_of_the_progra
     for name in ["opentelemetry-otlp", "opentelemetry-http", "reqwest"] {
         assert!(!has(&tree, name), "{name}");
     }
+}
+
+#[test]
+fn the_sdk_has_no_features_but_those_that_the_messages_need() {
+    let tree = tree("otlp,otlp-ring", "normal,features");
+    let features = tree
+        .lines()
+        .filter_map(|line| line.strip_prefix("opentelemetry_sdk feature \""));
+    let mut features: Vec<_> = features.filter_map(|rest| rest.split('"').next()).collect();
+    features.sort_unstable();
+    features.dedup();
+    assert_eq!(features, ["metrics", "trace"], "{tree}");
 }
 
 #[test]

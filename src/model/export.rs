@@ -10,7 +10,7 @@ use super::{Nanos, SpanId, TraceId};
 pub struct Export {
     /// The sink's name.
     pub name: String,
-    /// Where the spans go.
+    /// Where the spans go: a URL, or the type of an exporter.
     pub endpoint: String,
     /// Spans that the receiver took.
     pub exported: u64,
@@ -35,7 +35,8 @@ pub struct Export {
     /// Why the last of the lost points were lost. A receiver of spans that takes no metrics is told by this alone: it
     /// gets no more of them, and the end of the capture is no error for it.
     pub last_points_error: Option<String>,
-    /// What the receiver had to say last of spans or points that it took.
+    /// What the receiver had to say last of spans or points that it took, or what went wrong when an exporter was shut
+    /// down.
     pub last_warning: Option<String>,
 }
 

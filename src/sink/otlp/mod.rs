@@ -3,6 +3,7 @@
 //! ```text
 //!  cortex-collect                                      cortex-export
 //!  operations ─▶ sampling ─▶ encode ─▶ queue (bytes) ──▶ transport: gRPC, HTTP ──▶ receiver
+//!                                                             or SpanExporter
 //!  tick(Profile) ─▶ metrics ─────────────▶                  └─ what cannot be sent ─▶ spill file
 //! ```
 

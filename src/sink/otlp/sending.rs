@@ -201,7 +201,7 @@ impl Shared {
         state.has_ended
     }
 
-    /// Nothing is done any more after it.
+    /// The end of all work.
     fn deadline(&self) -> Instant {
         self.state()
             .end

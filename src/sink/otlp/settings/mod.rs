@@ -58,7 +58,7 @@ pub enum Temporality {
 /// Where spans go.
 #[derive(Debug, Clone)]
 pub(crate) enum Destination {
-    Receiver(Target),
+    Receiver(Box<Target>),
     /// To an exporter of the program's own, with the limit of one call.
     Exporter(Held, Duration),
 }

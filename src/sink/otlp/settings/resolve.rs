@@ -126,7 +126,8 @@ impl Otlp {
 
     fn destination(&self, known: &mut Option<KnownTls>) -> Result<Destination, OtlpError> {
         let Some(exporter) = &self.span_exporter else {
-            return Ok(Destination::Receiver(self.target(Signal::Traces, known)?));
+            let target = self.target(Signal::Traces, known)?;
+            return Ok(Destination::Receiver(Box::new(target)));
         };
         let timeout = self.timeout_of(Signal::Traces)?;
         let exporter = exporter.claim().ok_or_else(|| OtlpError::ExporterTaken {

@@ -28,7 +28,7 @@ fn targets(otlp: Otlp) -> (Target, Target) {
     let Some(Destination::Receiver(traces)) = settings.traces else {
         panic!("spans go to {:?}", settings.traces);
     };
-    (traces, settings.metrics.unwrap())
+    (*traces, settings.metrics.unwrap())
 }
 
 fn endpoints(otlp: Otlp) -> (String, String) {
@@ -452,4 +452,70 @@ fn tls_without_cryptography_says_how_to_get_it() {
     let problem = problem(Otlp::new("https://collector.example:4317"));
     assert!(problem.contains("otlp-ring"), "{problem}");
     assert!(problem.contains("CryptoProvider"), "{problem}");
+}
+
+#[derive(Debug)]
+struct Exporter;
+
+impl opentelemetry_sdk::trace::SpanExporter for Exporter {
+    async fn export(
+        &self,
+        _: Vec<opentelemetry_sdk::trace::SpanData>,
+    ) -> opentelemetry_sdk::error::OTelSdkResult {
+        Ok(())
+    }
+}
+
+#[test]
+fn with_an_exporter_metrics_go_only_where_somebody_said_that_they_should() {
+    let metrics = |otlp: Otlp| resolved(otlp.span_exporter(Exporter)).metrics;
+    let endpoint = |otlp| metrics(otlp).map(|target| target.uri.to_string());
+    assert!(metrics(env(&[])).is_none());
+    let of_traces = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://a/v1/traces");
+    assert!(metrics(env(&[of_traces])).is_none());
+    assert!(metrics(env(&[]).traces_endpoint("http://a/v1/traces")).is_none());
+    for otlp in [
+        env(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a")]),
+        env(&[("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://a/v1/metrics")]),
+        env(&[]).metrics_endpoint("http://a/v1/metrics"),
+        Otlp::new("http://a"),
+    ] {
+        assert_eq!(endpoint(otlp.clone()).unwrap(), "http://a/v1/metrics");
+        assert!(metrics(otlp.metrics(false)).is_none());
+    }
+    let default = "http://localhost:4318/v1/metrics";
+    assert_eq!(endpoint(env(&[]).metrics(true)).unwrap(), default);
+    let switched_on = env(&[("OTEL_METRICS_EXPORTER", "otlp")]);
+    assert_eq!(endpoint(switched_on).unwrap(), default);
+}
+
+#[test]
+fn an_exporter_has_the_timeout_of_a_request_and_needs_nothing_of_an_endpoint() {
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "1500"),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "no url"),
+        ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "no header"),
+    ];
+    let settings = resolved(env(&variables).span_exporter(Exporter));
+    let Some(Destination::Exporter(exporter, timeout)) = settings.traces else {
+        panic!("spans go to {:?}", settings.traces);
+    };
+    assert_eq!(timeout, Duration::from_millis(1500));
+    assert!(
+        exporter.shown().ends_with("::Exporter"),
+        "{}",
+        exporter.shown()
+    );
+    let off = env(&[("OTEL_TRACES_EXPORTER", "none")]).span_exporter(Exporter);
+    assert!(off.resolve().unwrap().is_none());
+}
+
+#[test]
+fn an_exporter_cannot_be_given_twice() {
+    let otlp = env(&[]).span_exporter(Exporter);
+    resolved(otlp.clone());
+    assert_eq!(
+        problem(otlp),
+        "Otlp::span_exporter has an exporter that another capture was built with before; make one for each capture"
+    );
 }

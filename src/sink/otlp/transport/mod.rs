@@ -34,7 +34,7 @@ pub(super) struct Transport {
 
 #[derive(Debug)]
 enum Route {
-    Receiver(Channel),
+    Receiver(Box<Channel>),
     Exporter(Custom),
 }
 
@@ -64,18 +64,15 @@ pub(super) struct Failure {
 impl Transport {
     /// Connects when the first request is sent.
     pub(super) fn new(settings: &Settings) -> Transport {
-        let traces = settings
-            .traces
-            .as_ref()
-            .map(|destination| match destination {
-                Destination::Receiver(target) => Route::Receiver(Channel {
-                    client: Client::new(target),
-                    target: target.clone(),
-                }),
-                Destination::Exporter(exporter, timeout) => {
-                    Route::Exporter(Custom::new(exporter, *timeout))
-                }
-            });
+        let traces = settings.traces.clone().map(|traces| match traces {
+            Destination::Receiver(target) => Route::Receiver(Box::new(Channel {
+                client: Client::new(&target),
+                target: *target,
+            })),
+            Destination::Exporter(exporter, timeout) => {
+                Route::Exporter(Custom::new(&exporter, timeout))
+            }
+        });
         let metrics = settings.metrics.clone().map(|target| Channel {
             client: match &traces {
                 // One connection for both where they can share it.
@@ -95,7 +92,7 @@ impl Transport {
             (Signal::Traces, Some(Route::Exporter(exporter))) => {
                 return exporter.send(request).await;
             }
-            (Signal::Traces, Some(Route::Receiver(channel))) => Some(channel),
+            (Signal::Traces, Some(Route::Receiver(channel))) => Some(channel.as_ref()),
             (Signal::Traces, None) => None,
             (Signal::Metrics, _) => self.metrics.as_ref(),
         };

@@ -170,3 +170,127 @@ fn trace_state(state: &str) -> TraceState {
 fn time(unix_ns: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_nanos(unix_ns)
 }
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_proto::tonic::resource::v1::Resource as EncodedResource;
+
+    use super::*;
+
+    fn attribute(key: &str, value: Encoded) -> common::KeyValue {
+        common::KeyValue {
+            key: key.to_owned(),
+            value: Some(common::AnyValue { value: Some(value) }),
+            ..common::KeyValue::default()
+        }
+    }
+
+    fn span() -> proto::Span {
+        let attributes = vec![
+            attribute("text", Encoded::StringValue("a".to_owned())),
+            attribute("flag", Encoded::BoolValue(true)),
+            attribute("whole", Encoded::IntValue(i64::MIN)),
+            attribute("part", Encoded::DoubleValue(0.1)),
+        ];
+        proto::Span {
+            trace_id: (1..=16).collect(),
+            span_id: vec![2; 8],
+            trace_state: "congo=t61rcWkgMzE,a=1".to_owned(),
+            parent_span_id: vec![3; 8],
+            flags: 0x303,
+            name: "work".to_owned(),
+            kind: proto::span::SpanKind::Consumer.into(),
+            start_time_unix_nano: 1_700_000_000_123_456_789,
+            end_time_unix_nano: 1_700_000_000_123_456_790,
+            attributes: attributes.clone(),
+            dropped_attributes_count: 4,
+            events: vec![proto::span::Event {
+                time_unix_nano: 1_700_000_000_123_456_791,
+                name: "half".to_owned(),
+                attributes: attributes.clone(),
+                dropped_attributes_count: 5,
+            }],
+            dropped_events_count: 6,
+            links: vec![proto::span::Link {
+                trace_id: vec![7; 16],
+                span_id: vec![8; 8],
+                trace_state: "b=2".to_owned(),
+                attributes,
+                dropped_attributes_count: 9,
+                flags: 0x301,
+            }],
+            dropped_links_count: 10,
+            status: Some(proto::Status {
+                message: "gone".to_owned(),
+                code: proto::status::StatusCode::Error.into(),
+            }),
+        }
+    }
+
+    fn decoded(span: proto::Span) -> Decoded {
+        let scope = common::InstrumentationScope {
+            name: "scope".to_owned(),
+            version: "1".to_owned(),
+            ..common::InstrumentationScope::default()
+        };
+        let request = ExportTraceServiceRequest {
+            resource_spans: vec![proto::ResourceSpans {
+                resource: Some(EncodedResource {
+                    attributes: vec![attribute("process.pid", Encoded::IntValue(7))],
+                    ..EncodedResource::default()
+                }),
+                scope_spans: vec![proto::ScopeSpans {
+                    scope: Some(scope),
+                    spans: vec![span],
+                    ..proto::ScopeSpans::default()
+                }],
+                ..proto::ResourceSpans::default()
+            }],
+        };
+        decode(&request.encode_to_vec()).unwrap()
+    }
+
+    #[test]
+    fn nothing_of_a_span_is_lost() {
+        let mut decoded = decoded(span());
+        let data = decoded.spans.remove(0);
+        assert!(!data.span_context.is_remote());
+        assert_eq!(data.instrumentation_scope.name(), "scope");
+        assert_eq!(data.instrumentation_scope.version(), Some("1"));
+        // The way back is that of another crate.
+        assert_eq!(proto::Span::from(data), span());
+        let resource: Vec<_> = decoded.resource.iter().collect();
+        assert_eq!(resource, [(&"process.pid".into(), &Value::I64(7))]);
+    }
+
+    #[test]
+    fn a_span_that_says_little_says_no_more_afterwards() {
+        let plain = proto::Span {
+            trace_id: vec![1; 16],
+            span_id: vec![2; 8],
+            flags: 0x100,
+            kind: proto::span::SpanKind::Internal.into(),
+            status: Some(proto::Status::default()),
+            ..proto::Span::default()
+        };
+        let data = decoded(plain.clone()).spans.remove(0);
+        assert_eq!(data.parent_span_id, SpanId::INVALID);
+        assert_eq!(proto::Span::from(data), plain);
+    }
+
+    #[test]
+    fn what_has_no_place_counts_as_dropped() {
+        let mut encoded = span();
+        encoded
+            .attributes
+            .push(attribute("bytes", Encoded::BytesValue(vec![1])));
+        let data = decoded(encoded).spans.remove(0);
+        assert_eq!(data.attributes.len(), 4);
+        assert_eq!(data.dropped_attributes_count, 5);
+    }
+
+    #[test]
+    fn what_is_no_request_is_an_error() {
+        assert!(decode(&[0xff; 3]).is_err());
+    }
+}

@@ -482,7 +482,11 @@ fn spans_that_the_exporter_makes_in_its_call_are_recorded_by_nobody() {
     let subscriber = tracing::Dispatch::new(tracing_subscriber::registry().with(layer));
     *dispatch.lock().unwrap() = Some(subscriber.clone());
     tracing::dispatcher::with_default(&subscriber, || {
-        work(15);
+        work(10);
+        // While the capture goes on, so that it could record them.
+        guard.flush(rig::SOON).unwrap();
+        assert_eq!(recorder.calls(), 1);
+        work(5);
         tracer.in_span("outside", |_| ());
     });
     let ended = Ended::finish(guard);

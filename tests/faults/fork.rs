@@ -115,6 +115,8 @@ fn children_forked_while_other_threads_hold_locks_of_the_capture_end_too() {
     }
     within(layer, || {
         let dispatch = tracing::dispatcher::get_default(Clone::clone);
+        // The first use of a callsite takes a lock of tracing's own, which a child could find held for ever.
+        others.iter().for_each(|site| span_of(site).in_scope(|| ()));
         thread::scope(|scope| {
             let _stop = Stop(&stop);
             for _ in 0..2 {

@@ -8,8 +8,8 @@ use super::capture::Capture;
 use super::identity::{self, OWN_ID, OWN_NUMBER};
 use super::local::{SEQ_BITS, ThreadShared};
 use super::lock;
-use super::stream::{BY_CREATOR, COMPACT, COMPACT_WORDS, EVENT_WORDS, Kind, OVERLAPPING};
-use super::stream::{KIND_BITS, KIND_MASK, SPAN_WORDS, WITH_FIELDS};
+use super::stream::{BY_CREATOR, COMPACT, COMPACT_START, COMPACT_WORDS, EVENT_WORDS};
+use super::stream::{KIND_BITS, KIND_MASK, Kind, OVERLAPPING, SPAN_WORDS, WITH_FIELDS};
 use crate::model::{EventRecord, Fields, Level, Site, SpanKind, SpanRecord, Thread};
 use crate::model::{SpanId, SpanSeq, TickScale};
 
@@ -242,7 +242,7 @@ impl<'a> Decoder<'a> {
         let (kind, flags) = (header as u8 & KIND_MASK, header as u16 >> KIND_BITS);
         let words = match flags & COMPACT {
             0 => usize::from((header >> 16) as u16),
-            _ => COMPACT_WORDS + self.added_words(flags),
+            _ => COMPACT_WORDS + self.added_words(flags) + compact_fields(bytes, flags).div_ceil(8),
         };
         let (record, rest) = bytes.split_at_checked(words.max(1) * 8)?;
         let site = self.sites.get((header >> 32) as usize)?;
@@ -330,7 +330,10 @@ impl<'a> Decoder<'a> {
             0 => 0,
             back => seq.saturating_sub(back),
         };
-        let start = word(record, 2)?;
+        let start = match flags & WITH_FIELDS {
+            0 => word(record, 2)?,
+            _ => word(record, 2)? & COMPACT_START,
+        };
         Some([seq, parent, start, start.saturating_add(both >> 32)])
     }
 
@@ -381,11 +384,22 @@ impl<'a> Decoder<'a> {
     }
 }
 
+/// Returns how many bytes of fields a compact record has.
+fn compact_fields(record: &[u8], flags: u16) -> usize {
+    match flags & WITH_FIELDS {
+        0 => 0,
+        _ => word(record, 2).map_or(0, |start| (start >> COMPACT_START.count_ones()) as usize),
+    }
+}
+
 fn fields<'a>(record: &'a [u8], flags: u16, at: usize, site: &'a Site) -> Option<Fields<'a>> {
     if flags & WITH_FIELDS == 0 {
         return Some(Fields::empty());
     }
-    let length = usize::try_from(word(record, at)?).ok()?;
-    let bytes = record.get((at + 1) * 8..)?.get(..length)?;
+    let (at, length) = match flags & COMPACT {
+        0 => (at + 1, usize::try_from(word(record, at)?).ok()?),
+        _ => (at, compact_fields(record, flags)),
+    };
+    let bytes = record.get(at * 8..)?.get(..length)?;
     Some(Fields::new(site, bytes))
 }

@@ -105,7 +105,8 @@ struct Around {
     node: u32,
     seq: u64,
     activation: u32,
-    held: bool,
+    /// Of the frame.
+    flags: u32,
 }
 
 /// Enters a span. `OWN` says that this thread created it.
@@ -127,7 +128,7 @@ fn begin<const OWN: bool>(
             node,
             seq: frame.seq.load(Relaxed),
             activation: frame.activation.load(Relaxed),
-            held: flags & FRAME_HELD != 0,
+            flags,
         }
     };
     let (site, flags) = state.site_and_flags();
@@ -163,7 +164,16 @@ fn begin<const OWN: bool>(
 
     work.reserve_frame(depth);
     if capture.streams.ids {
-        frame_flags |= place::entered(capture, shared, work, state, depth, number);
+        frame_flags |= place::entered(
+            capture,
+            shared,
+            work,
+            state,
+            flags,
+            around.flags,
+            depth,
+            number,
+        );
     }
     let frame = work.frame(shared, depth);
     frame.id.store(id, Relaxed);
@@ -196,7 +206,7 @@ fn outermost(
             .at_path(&capture.registry, path, |node| shared.add_node(node)),
         seq: state.declared_parent.load(Relaxed),
         activation: 0,
-        held: false,
+        flags: 0,
     }
 }
 
@@ -258,7 +268,8 @@ fn again(
     let mut held = 0;
     if flags & sites::HELD == 0
         && (around.seq != state.first_parent.load(Relaxed)
-            || (around.held && around.activation != state.first_parent_activation()))
+            || (around.flags & FRAME_HELD != 0
+                && around.activation != state.first_parent_activation()))
     {
         become_held(capture, shared, work, state, number);
         held = FRAME_HELD;

@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering::{Relaxed, Release};
 use super::capture::Capture;
 use super::enter::{entered_at, stream_first};
 use super::frame::{FRAME_AGAIN, FRAME_FOLDED, FRAME_NESTED, FRAME_OTHER, FRAME_OVERLAPS, Frame};
-use super::identity::of_span;
 use super::local::{Local, ThreadShared, Work};
 use super::node;
 use super::place::Identity;
@@ -235,28 +234,30 @@ fn emit_activation(
         Some(outer) => work.frame(shared, outer).seq.load(Relaxed),
         None => state.declared_parent.load(Relaxed),
     };
-    let held = state.has(sites::HELD);
-    let outer = left.around.checked_sub(1).map(|at| work.frame(shared, at));
-    let (ids, identity) = match held && capture.streams.ids {
-        true => (0, Some(Identity::of_call(state, left.operation, outer))),
-        false => of_span(capture, state, parent),
-    };
+    let flags = state.flags();
+    let held = flags & sites::HELD != 0;
+    if !held && !capture.streams.polls {
+        return;
+    }
     let overlapping = match left.flags & FRAME_OVERLAPS {
         0 => 0,
         _ => stream::OVERLAPPING,
     };
     let words = SpanWords {
         kind: if held { Kind::Call } else { Kind::Poll },
-        flags: ids | overlapping,
+        flags: overlapping,
         site: state.site(),
         seq: left.seq,
         parent,
         start: left.entered,
         end: ended,
-        life: None,
-        identity,
     };
-    work.emit_span(capture, shared, state, &words);
+    if held && capture.streams.ids {
+        let outer = left.around.checked_sub(1).map(|at| work.frame(shared, at));
+        let call = Identity::of_call(state, left.operation, outer);
+        return work.emit_any(capture, shared, state, words, None, Some(call));
+    }
+    work.emit_span(capture, shared, state, flags, words);
 }
 
 /// The innermost frame is another one: guards dropped in another order, or an exit without an enter.

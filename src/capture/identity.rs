@@ -1,7 +1,5 @@
 //! What a record says about ids: the numbers that they are made of, as few words as possible.
 
-use std::sync::atomic::Ordering::Relaxed;
-
 use super::capture::Capture;
 use super::place::{Identity, PLACE_FLAGS, Place};
 use super::span_state::{ADOPTED, FOREIGN, PARENT_FOREIGN, SpanState, UNSAMPLED};
@@ -24,27 +22,30 @@ pub(super) const OWN_ID: u16 = 1 << 11;
 
 const MOST: usize = 4;
 
-/// Returns what the record of a span under the span `parent` must say of its ids: flags alone for the root of a trace
-/// that began here and for what is directly under it.
-#[inline]
-pub(super) fn of_span(
+/// Returns what nearly all records need to say of a span's ids, which is that of the span `seq` under the span `parent`:
+/// flags, and the number of the trace's root unless that is one of the two. `flags` are the state's.
+#[inline(always)]
+pub(super) fn brief(
     capture: &Capture,
     state: &SpanState,
+    flags: u32,
+    seq: u64,
     parent: u64,
-) -> (u16, Option<Identity>) {
+) -> Option<(u16, Option<u64>)> {
     if !capture.streams.ids {
-        return (0, None);
+        return Some((0, None));
     }
-    if state.flags() & (PLACE_FLAGS | ADOPTED) == 0 {
-        let (around, trace) = state.numbers();
-        if around == parent && trace == state.seq.load(Relaxed) {
-            return (TRACE_IS_OWN, None);
-        }
-        if around == parent && trace == parent {
-            return (TRACE_IS_PARENT, None);
-        }
+    let (around, trace) = state.numbers();
+    if flags & (PLACE_FLAGS | ADOPTED) != 0 || around != parent {
+        return None;
     }
-    (0, Some(Identity::of(state)))
+    Some(if trace == seq {
+        (TRACE_IS_OWN, None)
+    } else if trace == parent {
+        (TRACE_IS_PARENT, None)
+    } else {
+        (0, Some(trace))
+    })
 }
 
 /// The words that an identity adds to a record.
@@ -57,7 +58,6 @@ pub(super) struct AddedWords {
 
 impl AddedWords {
     /// Puts into words what the record of the span `seq` under the span `parent` does not say already.
-    #[inline]
     pub(super) fn new(identity: &Identity, seq: u64, parent: u64) -> AddedWords {
         let mut added = AddedWords::default();
         let place = &identity.place;

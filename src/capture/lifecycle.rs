@@ -11,7 +11,6 @@ use super::capture::Capture;
 use super::context;
 use super::found::Found;
 use super::frame::{FRAME_ADOPTED, FRAME_ERROR, Frame};
-use super::identity::of_span;
 use super::local::{self, Local, ThreadShared, Work};
 use super::node::Node;
 use super::place::{self, Identity};
@@ -357,19 +356,18 @@ fn settle_rare(
     node.record_latency(opened, latency, latency.saturating_sub(busy));
     if capture.streams.spans {
         let parent = state.declared_parent.load(Relaxed);
-        let (flags, identity) = of_span(capture, state, parent);
+        let seq = state.seq.load(Relaxed);
         let words = SpanWords {
             kind: Kind::Async,
-            flags,
+            flags: 0,
             site: state.site(),
-            seq: state.seq.load(Relaxed),
+            seq,
             parent,
             start: opened,
             end: now.max(opened),
-            life: Some((busy, activations)),
-            identity,
         };
-        work.emit_span(capture, shared, state, &words);
+        let life = Some((busy, activations));
+        work.emit_any(capture, shared, state, words, life, None);
     }
 }
 

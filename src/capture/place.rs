@@ -162,7 +162,7 @@ fn outermost_call(state: &SpanState, operation: u64) -> Place {
 }
 
 /// Notes where a new span was declared.
-#[inline]
+#[inline(always)]
 pub(super) fn opened(
     capture: &Capture,
     shared: &Arc<ThreadShared>,
@@ -231,30 +231,35 @@ fn opened_anywhere(
 }
 
 /// Notes which operation an activation belongs to, and returns the flags of its frame that say more about it. `frame_at`
-/// is that frame.
-#[inline]
+/// is that frame, `outer` the flags of the one around it, `flags` those of the state.
+#[inline(always)]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "all of it is at hand, in registers"
+)]
 pub(super) fn entered(
     capture: &Capture,
     shared: &ThreadShared,
     work: &mut Work,
     state: &SpanState,
+    flags: u32,
+    outer: u32,
     frame_at: usize,
     number: u32,
 ) -> u32 {
     const RARE: u32 = PLACE_FLAGS | HELD | EXPLICIT | IDS_USED | ADOPTED;
-    if number == 1 && state.flags() & RARE == 0 && !capture.adopts() {
+    if number == 1 && flags & RARE == 0 && outer & FRAME_PLACE == 0 && !capture.adopts() {
         let frame = work.frame(shared, frame_at);
+        let seq = state.seq.load(Relaxed);
         let Some(outer) = frame_at.checked_sub(1) else {
-            frame.put(state.seq.load(Relaxed), state.numbers().1);
+            frame.put(seq, state.numbers().1);
             return 0;
         };
         let outer = work.frame(shared, outer);
-        if outer.node_and_flags().1 & FRAME_PLACE == 0 {
-            let trace = outer.trace.load(Relaxed);
-            state.put(outer.operation.load(Relaxed), trace);
-            frame.put(state.seq.load(Relaxed), trace);
-            return 0;
-        }
+        let trace = outer.trace.load(Relaxed);
+        state.put(outer.operation.load(Relaxed), trace);
+        frame.put(seq, trace);
+        return 0;
     }
     entered_anywhere(capture, shared, work, state, frame_at, number)
 }

@@ -129,33 +129,21 @@ impl Producer {
         }
     }
 
+    /// Returns the places of the record under way, if `words` fit for certain and do not reach beyond the ring's end.
+    #[inline]
+    pub(super) fn places<'r>(&self, ring: &'r Ring, words: usize) -> Option<&'r [AtomicU64]> {
+        if !self.fits(words) {
+            return None;
+        }
+        let start = self.head as usize & (ring.words.len() - 1);
+        ring.words[start..].get(..words)
+    }
+
     /// Writes one word at `offset` of the record under way. The room must have been checked.
     #[inline]
     pub(super) fn put(&self, ring: &Ring, offset: usize, word: u64) {
         let mask = ring.words.len() - 1;
         ring.words[(self.head as usize).wrapping_add(offset) & mask].store(word, Relaxed);
-    }
-
-    /// Writes the first words of the record under way. The room must have been checked.
-    #[inline]
-    pub(super) fn put_first<const N: usize>(&self, ring: &Ring, words: [u64; N]) {
-        let start = self.head as usize & (ring.words.len() - 1);
-        match ring.words[start..].first_chunk::<N>() {
-            Some(places) => {
-                for (place, word) in places.iter().zip(words) {
-                    place.store(word, Relaxed);
-                }
-            }
-            None => self.put_around(ring, &words),
-        }
-    }
-
-    /// The same where the words reach beyond the end of the ring.
-    #[cold]
-    fn put_around(&self, ring: &Ring, words: &[u64]) {
-        for (offset, &word) in words.iter().enumerate() {
-            self.put(ring, offset, word);
-        }
     }
 
     /// Makes a record of `words` visible to the consumer.

@@ -114,12 +114,17 @@ pub(super) struct Inline<'a> {
 }
 
 impl Inline<'_> {
+    pub(super) const EMPTY: Inline<'static> = Inline {
+        words: &[],
+        bytes: 0,
+    };
+
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    pub(super) fn words(&self) -> impl Iterator<Item = u64> {
-        self.words.iter().map(|word| word.load(Relaxed))
+    pub(super) fn words(&self) -> &[AtomicU64] {
+        self.words
     }
 }
 
@@ -193,16 +198,15 @@ impl SpanState {
         true
     }
 
-    /// Returns the fields if all of them are in words.
+    /// Returns the fields that are in words. Only where [`INLINE`] is set.
     #[inline]
-    pub(super) fn inline(&self) -> Option<Inline<'_>> {
-        if self.flags() & (INLINE | FIELDS) != INLINE {
-            return None;
-        }
+    pub(super) fn inline(&self) -> Inline<'_> {
         let more = self.more();
         let bytes = more.inline_bytes.load(Relaxed) as usize;
-        let words = more.inline.get(..bytes.div_ceil(8))?;
-        Some(Inline { words, bytes })
+        match more.inline.get(..bytes.div_ceil(8)) {
+            Some(words) => Inline { words, bytes },
+            None => Inline::EMPTY,
+        }
     }
 
     /// Returns all fields, as bytes.

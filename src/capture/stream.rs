@@ -3,11 +3,11 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::capture::Capture;
-use super::identity::{AddedWords, OWN_ID, OWN_NUMBER, of_span};
+use super::identity::{AddedWords, OWN_ID, OWN_NUMBER, brief};
 use super::local::{SEQ_BITS, ThreadShared, Work};
 use super::place::Identity;
 use super::ring::Room;
-use super::span_state::{FIELDS, INLINE, OVERLAPS, SpanState};
+use super::span_state::{FIELDS, INLINE, Inline, OVERLAPS, SpanState};
 use crate::model::{Level, SiteId};
 
 /// What a record is. The numbers are the wire form.
@@ -26,7 +26,7 @@ pub(super) const OVERLAPPING: u16 = 1;
 /// Ran on the thread that created the span, whichever thread streamed it.
 pub(super) const BY_CREATOR: u16 = 1 << 1;
 pub(super) const WITH_FIELDS: u16 = 1 << 2;
-/// In three words; see [`SpanWords::compact`].
+/// In three words, and those for ids and fields; see [`SpanWords::compact`].
 pub(super) const COMPACT: u16 = 1 << 3;
 // The flags above these four say which words `identity` has added.
 
@@ -40,10 +40,6 @@ pub(super) struct SpanWords {
     pub(super) parent: u64,
     pub(super) start: u64,
     pub(super) end: u64,
-    /// For `Async`: busy ticks and activations.
-    pub(super) life: Option<(u64, u32)>,
-    /// What its ids are made of, unless the flags say it all or no sink wants ids.
-    pub(super) identity: Option<Identity>,
 }
 
 /// What is around an event.
@@ -63,13 +59,14 @@ impl SpanWords {
         [header, self.seq, self.parent, self.start, self.end]
     }
 
-    /// Returns a form that fits nearly all records without fields. Each cache line of a ring travels to the collector's
+    /// Returns a form that fits nearly all records. Each cache line of a ring travels to the collector's
     /// core and back, which costs a producer at full speed more than everything else it does for the stream.
     ///
     /// Where the full form has its length, the header has how far back the parent's sequence number is, 0 for none.
     /// The lower half of the second word is the sequence number within the thread, the upper half the length in ticks.
+    /// With fields, the last byte of the third word says how many bytes they take.
     #[inline]
-    fn compact(&self, flags: u16, thread: u32) -> Option<[u64; COMPACT_WORDS]> {
+    fn compact(&self, flags: u16, thread: u32, field_bytes: usize) -> Option<[u64; COMPACT_WORDS]> {
         let seq = self.seq.wrapping_sub(u64::from(thread) << SEQ_BITS);
         let length = self.end.wrapping_sub(self.start);
         let back = match self.parent {
@@ -79,8 +76,17 @@ impl SpanWords {
         if (seq | length) >> 32 != 0 || back > 0xFFFF {
             return None;
         }
-        let header = header(self.kind, flags | COMPACT, back as usize, self.site);
-        Some([header, seq | (length << 32), self.start])
+        let mut flags = flags | COMPACT;
+        let mut start = self.start;
+        if field_bytes > 0 {
+            if start > COMPACT_START || field_bytes > 0xFF {
+                return None;
+            }
+            flags |= WITH_FIELDS;
+            start |= (field_bytes as u64) << COMPACT_START.count_ones();
+        }
+        let header = header(self.kind, flags, back as usize, self.site);
+        Some([header, seq | (length << 32), start])
     }
 }
 
@@ -101,6 +107,8 @@ pub(super) const KIND_MASK: u8 = (1 << KIND_BITS) - 1;
 /// Header, sequence number, parent, start, end.
 pub(super) const SPAN_WORDS: usize = 5;
 pub(super) const COMPACT_WORDS: usize = 3;
+/// The bits of the third word that are the start where a compact record has fields: enough for 200 days of ticks.
+pub(super) const COMPACT_START: u64 = u64::MAX >> 8;
 /// Header, sequence number of the span, tick, level.
 pub(super) const EVENT_WORDS: usize = 4;
 
@@ -123,145 +131,141 @@ impl Work {
         kind: Kind,
         end: u64,
     ) {
-        let overlaps = u16::from(state.has(OVERLAPS)) * OVERLAPPING;
-        let parent = state.first_parent.load(Relaxed);
-        let (ids, identity) = of_span(capture, state, parent);
-        let words = SpanWords {
+        if kind == Kind::Poll && !capture.streams.polls {
+            return;
+        }
+        let (site, flags) = state.site_and_flags();
+        let overlaps = match flags & OVERLAPS {
+            0 => 0,
+            _ => OVERLAPPING,
+        };
+        let span = SpanWords {
             kind,
-            flags: BY_CREATOR | overlaps | ids,
-            site: state.site(),
+            flags: BY_CREATOR | overlaps,
+            site,
             seq: state.seq.load(Relaxed),
-            parent,
+            parent: state.first_parent.load(Relaxed),
             start: state.first_start.load(Relaxed),
             end,
-            life: None,
-            identity,
         };
-        self.emit_span(capture, shared, state, &words);
+        self.emit_span(capture, shared, state, flags, span);
     }
 
-    /// Streams a span record; with the span's fields, unless it is one poll of several.
-    #[inline]
+    /// Streams a span record; with the span's fields, unless it is one poll of several. `flags` are the state's.
+    #[inline(always)]
     pub(super) fn emit_span(
         &mut self,
         capture: &Capture,
         shared: &ThreadShared,
         state: &SpanState,
-        span: &SpanWords,
+        flags: u32,
+        span: SpanWords,
     ) {
-        if span.kind == Kind::Poll && !capture.streams.polls {
-            return;
-        }
-        if span.kind != Kind::Poll && (state.has(FIELDS | INLINE) || span.life.is_some()) {
-            self.emit_large(capture, shared, state, span);
-            return;
-        }
-        match &span.identity {
-            None => self.emit_bare(capture, shared, span),
-            Some(identity) => self.emit_identified(capture, shared, span, identity),
-        }
-    }
-
-    /// Streams a span record that has neither fields nor a life.
-    #[inline]
-    fn emit_bare(&mut self, capture: &Capture, shared: &ThreadShared, span: &SpanWords) {
-        if self.producer.fits(COMPACT_WORDS)
-            && let Some(ring) = &shared.ring
-            && let Some(words) = span.compact(span.flags, shared.thread.index)
-        {
-            self.producer.put_first(ring, words);
-            return self.producer.publish(ring, COMPACT_WORDS);
-        }
-        self.emit_bare_rare(capture, shared, span);
-    }
-
-    #[inline(never)]
-    fn emit_bare_rare(&mut self, capture: &Capture, shared: &ThreadShared, span: &SpanWords) {
-        if !self.producer.fits(SPAN_WORDS) && !self.make_room(capture, shared, SPAN_WORDS) {
-            return drop_span(capture, shared);
-        }
-        let Some(ring) = &shared.ring else { return };
-        self.producer
-            .put_first(ring, span.words(span.flags, SPAN_WORDS));
-        self.producer.publish(ring, SPAN_WORDS);
-    }
-
-    /// The same with the words that ids are made of.
-    #[inline(never)]
-    fn emit_identified(
-        &mut self,
-        capture: &Capture,
-        shared: &ThreadShared,
-        span: &SpanWords,
-        identity: &Identity,
-    ) {
-        let added = AddedWords::new(identity, span.seq, span.parent);
-        let most = SPAN_WORDS + added.words().len();
-        if !self.producer.fits(most) && !self.make_room(capture, shared, most) {
-            return drop_span(capture, shared);
-        }
-        let Some(ring) = &shared.ring else { return };
-        let flags = span.flags | added.flags;
-        let first = match span.compact(flags, shared.thread.index) {
-            Some(words) => {
-                self.producer.put_first(ring, words);
-                COMPACT_WORDS
+        let brief = brief(capture, state, flags, span.seq, span.parent);
+        // No closure: it would not be inlined, and the record would be put together in memory.
+        let emitted = match brief {
+            Some((ids, None)) => {
+                self.emit_compact(shared, state, flags, span, span.flags | ids, &[])
             }
-            None => {
-                self.producer.put_first(ring, span.words(flags, most));
-                SPAN_WORDS
+            Some((ids, Some(trace))) => {
+                self.emit_compact(shared, state, flags, span, span.flags | ids, &[trace])
             }
+            None => false,
         };
-        for (offset, &word) in added.words().iter().enumerate() {
-            self.producer.put(ring, first + offset, word);
+        if !emitted {
+            self.emit_any(capture, shared, state, span, None, None);
         }
-        self.producer.publish(ring, first + added.words().len());
     }
 
+    /// Streams a span record in the compact form; returns whether it has one, and there was room for it in one piece.
+    #[inline(always)]
+    fn emit_compact(
+        &mut self,
+        shared: &ThreadShared,
+        state: &SpanState,
+        state_flags: u32,
+        span: SpanWords,
+        flags: u16,
+        added: &[u64],
+    ) -> bool {
+        let fields = match state_flags & (FIELDS | INLINE) {
+            0 => Inline::EMPTY,
+            _ if span.kind == Kind::Poll => Inline::EMPTY,
+            INLINE => state.inline(),
+            _ => return false,
+        };
+        let Some(first) = span.compact(flags, shared.thread.index, fields.bytes()) else {
+            return false;
+        };
+        let Some(ring) = &shared.ring else {
+            return false;
+        };
+        let words = COMPACT_WORDS + added.len() + fields.words().len();
+        let Some(places) = self.producer.places(ring, words) else {
+            return false;
+        };
+        let mut places = places.iter();
+        for (word, place) in first.into_iter().zip(places.by_ref()) {
+            place.store(word, Relaxed);
+        }
+        for (&word, place) in added.iter().zip(places.by_ref()) {
+            place.store(word, Relaxed);
+        }
+        for (word, place) in fields.words().iter().zip(places) {
+            place.store(word.load(Relaxed), Relaxed);
+        }
+        self.producer.publish(ring, words);
+        true
+    }
+
+    /// Streams a span record in whatever form it needs. `life` is for `Async`: busy ticks and activations; `call` says
+    /// what the ids of a call through a held span are made of.
     #[inline(never)]
-    fn emit_large(
+    pub(super) fn emit_any(
         &mut self,
         capture: &Capture,
         shared: &ThreadShared,
         state: &SpanState,
-        span: &SpanWords,
+        span: SpanWords,
+        life: Option<(u64, u32)>,
+        call: Option<Identity>,
     ) {
-        let inline = state.inline();
-        let all = match inline {
-            Some(_) => Vec::new(),
-            None => state.fields(),
-        };
-        let fields_len = inline.map_or(all.len(), |inline| inline.bytes());
-        let added = match &span.identity {
-            Some(identity) => AddedWords::new(identity, span.seq, span.parent),
-            None => AddedWords::default(),
+        let mut added = AddedWords::default();
+        if capture.streams.ids {
+            let identity = call.unwrap_or_else(|| Identity::of(state));
+            added = AddedWords::new(&identity, span.seq, span.parent);
+        }
+        let flags = span.flags | added.flags;
+        let all_flags = state.flags();
+        if life.is_none() && self.emit_compact(shared, state, all_flags, span, flags, added.words())
+        {
+            return;
+        }
+        let fields = match span.kind {
+            Kind::Poll => Vec::new(),
+            _ => state.fields(),
         };
         let life_at = SPAN_WORDS + added.words().len();
-        let fields_at = life_at + if span.life.is_some() { 2 } else { 0 };
-        let words = fields_at + field_words(fields_len);
+        let fields_at = life_at + if life.is_some() { 2 } else { 0 };
+        let words = fields_at + field_words(fields.len());
         if !self.producer.fits(words) && !self.make_room(capture, shared, words) {
             return drop_span(capture, shared);
         }
         let Some(ring) = &shared.ring else { return };
-        let with_fields = u16::from(fields_len > 0) * WITH_FIELDS;
-        let flags = span.flags | added.flags | with_fields;
-        self.producer.put_first(ring, span.words(flags, words));
+        let with_fields = u16::from(!fields.is_empty()) * WITH_FIELDS;
+        let first = span.words(flags | with_fields, words);
+        for (offset, word) in first.into_iter().enumerate() {
+            self.producer.put(ring, offset, word);
+        }
         for (offset, &word) in added.words().iter().enumerate() {
             self.producer.put(ring, SPAN_WORDS + offset, word);
         }
-        if let Some((busy, activations)) = span.life {
+        if let Some((busy, activations)) = life {
             self.producer.put(ring, life_at, busy);
             self.producer.put(ring, life_at + 1, u64::from(activations));
         }
-        match inline {
-            Some(inline) => {
-                self.producer.put(ring, fields_at, inline.bytes() as u64);
-                for (index, word) in inline.words().enumerate() {
-                    self.producer.put(ring, fields_at + 1 + index, word);
-                }
-            }
-            None if fields_len > 0 => self.put_fields(shared, fields_at, &all),
-            None => {}
+        if !fields.is_empty() {
+            self.put_fields(shared, fields_at, &fields);
         }
         self.producer.publish(ring, words);
     }

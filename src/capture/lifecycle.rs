@@ -14,7 +14,7 @@ use super::frame::{FRAME_ADOPTED, FRAME_ERROR, Frame};
 use super::local::{self, Local, ThreadShared, Work};
 use super::node::Node;
 use super::place::{self, Identity};
-use super::sites::{ASYNC, HELD, KEEP_FIELDS, PLAIN};
+use super::sites::{ASYNC, HELD, KEEP_FIELDS, PLAIN, SEMANTIC_FIELDS};
 use super::span_state::{Birth, CARRIES, ERROR, FIELDS, FIRST_STREAMED, INLINE, SHARED, SpanState};
 use super::stream::{EventPlace, Kind, SpanWords};
 use super::visit::{self, Read};
@@ -52,21 +52,30 @@ impl Declared {
 #[inline]
 pub(super) fn new_span(capture: &Capture, attributes: &Attributes<'_>, id: &Id) {
     let id = id.into_u64();
-    let keep_fields = local::with(capture, |local| {
-        open(
-            capture,
-            local,
-            attributes.metadata(),
-            Declared::of(attributes),
-            id,
-        )
+    let fields_are_left = local::with(capture, |local| {
+        let (metadata, declared) = (attributes.metadata(), Declared::of(attributes));
+        let flags = open(capture, local, metadata, declared, id);
+        if flags & KEEP_FIELDS == 0 {
+            return false;
+        }
+        let state = local.shared.own_state(id);
+        flags & SEMANTIC_FIELDS != 0
+            || state.id.load(Relaxed) != id
+            || !record_simple(capture, state, attributes)
     });
-    if keep_fields == Some(true) {
+    if fields_are_left == Some(true) {
         record_fields(capture, id, true, |visitor| attributes.record(visitor));
     }
 }
 
-/// Takes a span in; returns whether its fields are to be recorded.
+/// Records the fields of a new span if that runs none of the program's code; returns whether it has.
+#[inline]
+fn record_simple(capture: &Capture, state: &SpanState, attributes: &Attributes<'_>) -> bool {
+    let max = capture.registry.limits.max_field_bytes;
+    state.write_inline(|words| visit::read_simple(words, max, |visitor| attributes.record(visitor)))
+}
+
+/// Takes a span in; returns the flags of its site, 0 if the span is not tracked.
 #[inline]
 pub(super) fn open(
     capture: &Capture,
@@ -74,7 +83,7 @@ pub(super) fn open(
     metadata: &'static Metadata<'static>,
     declared: Declared,
     id: u64,
-) -> bool {
+) -> u32 {
     let Local { shared, work, .. } = local;
     let (site, flags) = work.site(capture, metadata);
     let depth = shared.depth.load(Relaxed);
@@ -103,12 +112,12 @@ pub(super) fn open(
     if taken == 0 {
         state.open(birth());
     } else if !open_rare(capture, state, taken == id, birth()) {
-        return false;
+        return 0;
     }
     if capture.streams.ids {
         place::opened(capture, shared, work, id, declared);
     }
-    flags & KEEP_FIELDS != 0
+    flags
 }
 
 /// Takes a span in whose place is taken; returns whether there was another one.
@@ -276,7 +285,7 @@ fn settle(capture: &Capture, shared: &Arc<ThreadShared>, work: &mut Work, state:
     let usual = flags & (PLAIN | HELD | ERROR | FIRST_STREAMED | SHARED) == PLAIN;
     if usual && state.own_activations() == 1 {
         if capture.streams.spans
-            && let Some(end) = state.first_end()
+            && let Some(end) = state.only_end()
         {
             work.emit_first(capture, shared, state, Kind::Whole, end);
         }

@@ -55,6 +55,9 @@ pub(super) const ASYNC: u32 = 1 << 2;
 /// so the clock, which is the dearest part of creating it, is not read.
 pub(super) const PLAIN: u32 = 1 << 3;
 
+/// One of the span's fields means something: an error, or that there was none.
+pub(super) const SEMANTIC_FIELDS: u32 = 1 << 4;
+
 /// Plain spans that make a site plain. A callsite makes either futures or scopes, so that few would do.
 const ENOUGH_PLAIN: u32 = 32;
 
@@ -117,7 +120,9 @@ impl Registry {
             .iter()
             .any(|name| metadata.fields().field(name).is_some());
         let keep = !metadata.fields().is_empty() && (self.keep_fields || semantic);
-        let flags = (u32::from(keep) * KEEP_FIELDS) | (u32::from(held) * HELD);
+        let flags = (u32::from(keep) * KEEP_FIELDS)
+            | (u32::from(semantic) * SEMANTIC_FIELDS)
+            | (u32::from(held) * HELD);
 
         let mut sites = lock(&self.sites);
         let id = SiteId(u32::try_from(sites.all.len()).unwrap_or(u32::MAX));

@@ -83,6 +83,9 @@ pub(super) struct SpanState {
     first_end: AtomicU64,
     /// Ticks in all later activations; not set before the second.
     pub(super) busy: AtomicU64,
+    /// The operation around it and the root of its trace; see `place`. Not set unless a sink wants ids.
+    parent: AtomicU64,
+    trace: AtomicU64,
     /// What most captures do not need; allocated when a span in this place first does, and then kept.
     more: OnceLock<Box<More>>,
 }
@@ -92,9 +95,6 @@ pub(super) struct SpanState {
 struct More {
     /// Encoded fields, after those in `inline`.
     extra: Mutex<Vec<u8>>,
-    // Ids: see `place`.
-    parent: AtomicU64,
-    trace: AtomicU64,
     trace_high: AtomicU64,
     /// The span of another library that the thread was in when this one was created; this one's own id if it is adopted.
     ambient: AtomicU64,
@@ -157,6 +157,8 @@ impl SpanState {
             first_start: AtomicU64::new(0),
             first_end: AtomicU64::new(0),
             busy: AtomicU64::new(0),
+            parent: AtomicU64::new(0),
+            trace: AtomicU64::new(0),
             more: OnceLock::new(),
         }
     }
@@ -198,6 +200,21 @@ impl SpanState {
         true
     }
 
+    /// Has `write` put the fields of a span into words that no other thread knows yet; it returns how many bytes they
+    /// take, or `None` if they cannot be there. Returns whether they are.
+    #[inline]
+    pub(super) fn write_inline(&self, write: impl FnOnce(&[AtomicU64]) -> Option<usize>) -> bool {
+        let more = self.more();
+        let Some(bytes) = write(&more.inline) else {
+            return false;
+        };
+        if bytes > 0 {
+            more.inline_bytes.store(bytes as u32, Relaxed);
+            self.set_own(INLINE);
+        }
+        true
+    }
+
     /// Returns the fields that are in words. Only where [`INLINE`] is set.
     #[inline]
     pub(super) fn inline(&self) -> Inline<'_> {
@@ -228,34 +245,37 @@ impl SpanState {
     /// Returns the operation around the span and the root of its trace, if both are numbers and not ids.
     #[inline]
     pub(super) fn numbers(&self) -> (u64, u64) {
-        let more = self.more();
-        (more.parent.load(Relaxed), more.trace.load(Relaxed))
+        (self.parent.load(Relaxed), self.trace.load(Relaxed))
     }
 
     pub(super) fn place(&self) -> Place {
-        let more = self.more();
+        let flags = self.flags() & PLACE_FLAGS;
         Place {
-            parent: more.parent.load(Relaxed),
-            trace: more.trace.load(Relaxed),
-            trace_high: more.trace_high.load(Relaxed),
-            flags: self.flags() & PLACE_FLAGS,
+            parent: self.parent.load(Relaxed),
+            trace: self.trace.load(Relaxed),
+            trace_high: match flags & FOREIGN {
+                0 => 0,
+                _ => self.more().trace_high.load(Relaxed),
+            },
+            flags,
         }
     }
 
     /// Puts the span into a place of a trace that began here. Its flags must not say otherwise.
     #[inline]
     pub(super) fn put(&self, parent: u64, trace: u64) {
-        let more = self.more();
-        more.parent.store(parent, Relaxed);
-        more.trace.store(trace, Relaxed);
+        self.parent.store(parent, Relaxed);
+        self.trace.store(trace, Relaxed);
     }
 
     /// Puts the span into any place of a trace; done before other threads know it, or under the program's own order.
     #[inline]
     pub(super) fn move_to(&self, place: Place) {
         self.put(place.parent, place.trace);
-        if (self.flags() ^ place.flags) & PLACE_FLAGS != 0 || place.flags != 0 {
-            self.more().trace_high.store(place.trace_high, Relaxed);
+        if (self.flags() | place.flags) & PLACE_FLAGS != 0 {
+            if place.flags & FOREIGN != 0 {
+                self.more().trace_high.store(place.trace_high, Relaxed);
+            }
             self.unset(PLACE_FLAGS & !place.flags);
             self.set(place.flags);
         }
@@ -345,6 +365,7 @@ impl SpanState {
     }
 
     /// Sets a flag of a span that no other thread knows yet.
+    #[inline]
     pub(super) fn set_own(&self, flag: u32) {
         let both = self.site_and_flags.load(Relaxed);
         self.site_and_flags.store(both | u64::from(flag), Relaxed);
@@ -429,6 +450,13 @@ impl SpanState {
     pub(super) fn first_end(&self) -> Option<u64> {
         let end = self.first_end.load(Relaxed);
         (end >= self.first_start.load(Relaxed) && self.activations() > 0).then_some(end)
+    }
+
+    /// Returns the end of the only activation of a span that was entered, unless it goes on.
+    #[inline]
+    pub(super) fn only_end(&self) -> Option<u64> {
+        let end = self.first_end.load(Relaxed);
+        (end >= self.first_start.load(Relaxed)).then_some(end)
     }
 
     /// Returns the ticks of all finished activations.

@@ -1,15 +1,16 @@
 //! Reads field values out of `tracing` without holding anything of the capture.
 //!
 //! A field's `Debug` may itself open spans. So values are written to a buffer of the thread's, outside of its part of
-//! the capture, and moved into the span afterwards.
+//! the capture, and moved into the span afterwards. Where no value has a `Debug` to run, they go straight to the span.
 
 use std::cell::Cell;
 use std::fmt::Debug;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::AtomicU64;
 
 use tracing_core::field::{Field, Visit};
 
-use crate::model::{FieldWriter, Value};
+use crate::model::{FieldWords, FieldWriter, Value};
 
 /// What fields said.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -50,6 +51,66 @@ pub(super) fn read<R>(
     // Losing the buffer to a thread that is shutting down costs an allocation, nothing else.
     let _ = SCRATCH.try_with(|scratch| scratch.set(bytes));
     result
+}
+
+/// Writes fields into words while the capture may be borrowed: none of the program's code runs. Returns how many bytes
+/// they take; `None` if there is a value that its own `Debug` prints, a string longer than `max_field_bytes`, or too much
+/// for the words. Fields whose names mean something are not looked for.
+#[inline]
+pub(super) fn read_simple(
+    words: &[AtomicU64],
+    max_field_bytes: usize,
+    record: impl FnOnce(&mut dyn Visit),
+) -> Option<usize> {
+    let mut visitor = Simple {
+        words: FieldWords::new(words),
+        max_field_bytes,
+    };
+    record(&mut visitor);
+    visitor.words.finish()
+}
+
+struct Simple<'w> {
+    words: FieldWords<'w>,
+    max_field_bytes: usize,
+}
+
+impl Visit for Simple<'_> {
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.words.write(index(field), Value::Bool(value));
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.words.write(index(field), Value::I64(value));
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.words.write(index(field), Value::U64(value));
+    }
+
+    fn record_i128(&mut self, field: &Field, value: i128) {
+        self.words.write(index(field), Value::I128(value));
+    }
+
+    fn record_u128(&mut self, field: &Field, value: u128) {
+        self.words.write(index(field), Value::U128(value));
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.words.write(index(field), Value::F64(value));
+    }
+
+    fn record_str(&mut self, field: &Field, text: &str) {
+        if text.len() > self.max_field_bytes {
+            return self.words.fail();
+        }
+        let cut = false;
+        self.words.write(index(field), Value::Str { text, cut });
+    }
+
+    fn record_debug(&mut self, _: &Field, _: &dyn Debug) {
+        self.words.fail();
+    }
 }
 
 struct Visitor<'b> {

@@ -1,5 +1,6 @@
 //! Field values of spans and events, typed and bounded, in the compact form in which they travel.
 
+use super::field_words::LONG;
 use super::{Site, SpanId, TraceId};
 
 /// A field's value with the type that the program gave it.
@@ -129,13 +130,13 @@ pub struct FieldIter<'a> {
     bytes: &'a [u8],
 }
 
-const BOOL: u8 = 0;
-const I64: u8 = 1;
-const U64: u8 = 2;
-const F64: u8 = 3;
-const I128: u8 = 4;
-const U128: u8 = 5;
-const STR: u8 = 6;
+pub(super) const BOOL: u8 = 0;
+pub(super) const I64: u8 = 1;
+pub(super) const U64: u8 = 2;
+pub(super) const F64: u8 = 3;
+pub(super) const I128: u8 = 4;
+pub(super) const U128: u8 = 5;
+pub(super) const STR: u8 = 6;
 const STR_CUT: u8 = 7;
 
 /// 16 bytes of trace id, 8 of span id, in place of a value.
@@ -192,13 +193,18 @@ impl<'a> Iterator for Entries<'a> {
 }
 
 impl<'a> FieldIter<'a> {
-    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+    pub(super) fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (head, rest) = self.bytes.split_first_chunk::<N>()?;
         self.bytes = rest;
         Some(*head)
     }
 
-    fn text(&mut self) -> Option<&'a str> {
+    pub(super) fn skip(&mut self, bytes: usize) -> Option<()> {
+        self.bytes = self.bytes.get(bytes..)?;
+        Some(())
+    }
+
+    pub(super) fn text(&mut self) -> Option<&'a str> {
         let length = usize::from(u16::from_le_bytes(self.take()?));
         let (text, rest) = self.bytes.split_at_checked(length)?;
         self.bytes = rest;
@@ -214,7 +220,11 @@ impl<'a> FieldIter<'a> {
     }
 
     fn entry(&mut self) -> Option<Entry<'a>> {
-        let [tag, index] = self.take()?;
+        let [mut tag, index] = self.take()?;
+        if tag & LONG != 0 {
+            self.skip(6)?;
+            tag &= !LONG;
+        }
         match tag {
             LINK => {
                 let trace = TraceId(u128::from_le_bytes(self.take()?));
@@ -240,7 +250,7 @@ impl<'a> FieldIter<'a> {
                 text: self.text()?,
                 cut: tag == STR_CUT,
             },
-            _ => return None,
+            _ => self.short(tag)?,
         };
         Some(Entry::Field(name, value))
     }

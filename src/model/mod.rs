@@ -12,6 +12,7 @@
 mod baggage;
 mod distribution;
 mod export;
+mod field_words;
 mod fields;
 mod finding;
 mod losses;
@@ -28,6 +29,7 @@ mod trace_state;
 
 pub use distribution::{Bucket, Distribution, Quantiles};
 pub use export::{Example, Export};
+pub(crate) use field_words::FieldWords;
 #[cfg(feature = "otlp")]
 pub(crate) use fields::Entry;
 pub use fields::{FOLLOWS_FROM, FieldIter, Fields, Link, Value};

@@ -4,7 +4,8 @@ use serde::Serialize;
 
 use super::{Nanos, SpanId, TraceId};
 
-/// The account of an exporter: every operation that it was given is in exactly one of the counts.
+/// The account of an exporter: every operation that it was given is in exactly one of the counts,
+/// and so is what devices did for an operation.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Export {
@@ -24,6 +25,9 @@ pub struct Export {
     pub sampled_out: u64,
     /// Spans with ids of another layer of the program, which exports them itself.
     pub adopted: u64,
+    /// Work of devices that became no span because its operation has as many as
+    /// [`Otlp::max_gpu_spans`](crate::otlp::Otlp::max_gpu_spans) allows.
+    pub gpu_beyond_limit: u64,
     /// Spans that are on their way; 0 in the end.
     pub pending: u64,
     /// Metric points that the receiver took.

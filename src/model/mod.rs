@@ -4,6 +4,8 @@
 //! |---|---|---|
 //! | [`SpanRecord`], [`EventRecord`] | `capture`, through `pipeline` | sinks, while the program runs |
 //! | [`Operation`] | `join` | sinks, while the program runs |
+//! | [`GpuCallEnd`], [`GpuActivity`] | `capture`, `gpu` | `join` |
+//! | [`GpuWork`], [`GpuCall`] | `join` | `aggregate`, sinks, while the program runs |
 //! | [`Sample`], [`Series`] | `resources` | sinks, `diagnose` |
 //! | [`ThreadSnapshot`] | `capture` | `aggregate` |
 //! | [`Profile`] | `aggregate` | `diagnose`, sinks |
@@ -15,7 +17,9 @@ mod export;
 mod field_words;
 mod fields;
 mod finding;
+mod gpu;
 mod losses;
+mod marks;
 mod operation;
 mod profile;
 mod record;
@@ -35,7 +39,13 @@ pub(crate) use fields::Entry;
 pub use fields::{FOLLOWS_FROM, FieldIter, Fields, Link, Value};
 pub(crate) use fields::{FOLLOWS_FROM_INDEX, FieldWriter};
 pub use finding::{Confidence, Diagnosis, Finding, Gain, Severity};
+pub(crate) use gpu::{GpuActivity, GpuCallEnd, GpuFunction, GpuOwner, GpuReported, RawCaller};
+pub use gpu::{GpuApi, GpuCall, GpuCaller, GpuMemory};
+pub use gpu::{GpuBatch, GpuCopy, GpuKernel, GpuKind, GpuMemoryKind, GpuQueue, GpuSource, GpuWork};
+pub use gpu::{GpuDevice, GpuDeviceStats, GpuIdle, GpuKernelStats, GpuLostRanges};
+pub use gpu::{GpuNotice, GpuProfile, GpuStats, GpuStreamStats, GpuTotals};
 pub use losses::{Failure, Losses, Overhead};
+pub(crate) use marks::SpanMarks;
 pub use operation::{Operation, OperationEvent};
 pub use profile::{
     OnCpu, PathStats, Process, Profile, SiteStats, Split, Stats, ThreadStats, Throughput,

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
-use super::{Distribution, Example, Export, Losses, Nanos, Overhead, Series, Site, WallAnchor};
+use super::{
+    Distribution, Example, Export, GpuProfile, GpuStats, Losses, Nanos, Overhead, Series, Site,
+    WallAnchor,
+};
 
 /// What the capture knows so far, or in the end. Serialises as the body of the JSON report.
 ///
@@ -51,6 +54,9 @@ pub struct Profile {
     pub threads: Vec<ThreadStats>,
     /// The resource readings.
     pub resources: Vec<Series>,
+    /// What devices did; `None` where the capture was not told to look.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<GpuProfile>,
     /// Operations over time.
     pub throughput: Throughput,
     /// What was not measured, by reason.
@@ -149,6 +155,9 @@ pub struct Stats {
     pub first: Option<Nanos>,
     /// What the sampler saw of the threads that were inside; `None` where nothing was sampled.
     pub on_cpu: Option<OnCpu>,
+    /// What the spans had devices do; `None` where nothing was seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<Box<GpuStats>>,
 }
 
 impl Stats {

@@ -21,6 +21,14 @@ pub enum Unit {
     PerSecond,
     /// Seconds.
     Seconds,
+    /// Watts.
+    Watts,
+    /// Joules.
+    Joules,
+    /// Degrees Celsius.
+    Celsius,
+    /// Hertz.
+    Hertz,
 }
 
 /// One reading of one series.

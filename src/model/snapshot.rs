@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Losses, Nanos, OnCpu, Site, SiteId, Thread, TickScale};
+use super::{GpuReported, Losses, Nanos, OnCpu, Site, SiteId, Thread, TickScale};
 
 /// The layout of the recorder's buckets, known to the side that fills them and the side that merges them.
 ///
@@ -175,6 +175,8 @@ pub(crate) struct CaptureSnapshot {
     pub(crate) paths: PathTable,
     pub(crate) threads: Vec<ThreadSnapshot>,
     pub(crate) open: Vec<OpenSnapshot>,
+    /// In no order.
+    pub(crate) reported: Vec<GpuReported>,
     pub(crate) losses: Losses,
     pub(crate) memory_bytes: u64,
 }

@@ -65,6 +65,16 @@ impl Clock {
         self.scale.at(self.tick())
     }
 
+    /// Whether both count the same ticks.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn counts_with(&self, other: &Clock) -> bool {
+        match (&self.source, &other.source) {
+            (Source::Counter(_), Source::Counter(_)) => true,
+            (Source::Manual(this), Source::Manual(other)) => Arc::ptr_eq(&this.nanos, &other.nanos),
+            _ => false,
+        }
+    }
+
     pub(crate) fn scale(&self) -> TickScale {
         self.scale
     }

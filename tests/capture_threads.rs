@@ -161,7 +161,7 @@ fn a_span_closed_on_another_thread_keeps_the_thread_that_ran_it() {
         .iter()
         .map(|row| (row.name.as_str(), row.activations))
         .collect();
-    assert_eq!(threads, [("ran", 1), ("closed", 0)]);
+    assert_eq!(threads, [("ran", 1)], "the other one was in no span");
     let activation = captured
         .records
         .of("span")

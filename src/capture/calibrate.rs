@@ -57,6 +57,7 @@ pub(crate) fn calibrate(clock: &Clock, limits: Limits, streams: Streams) -> Cost
             held: None,
             ambient: None,
             sampler: None,
+            marks: None,
         });
         // The first spans allocate; they are not what a span costs.
         spans(&capture, 8);

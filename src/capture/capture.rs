@@ -1,5 +1,7 @@
 //! What all threads of one layer share.
 
+#[cfg(feature = "cuda")]
+use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -11,20 +13,25 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::Thread;
 use std::time::Duration;
 
+use tracing_core::Metadata;
+
 use super::context::CarriedTable;
 use super::counters::Counters;
 use super::found::Found;
 use super::frame::Frame;
+use super::gpu_reports::Reports;
 use super::local::ThreadShared;
 use super::place::Identity;
 use super::process::is_forked_child;
 use super::ring::Ring;
-use super::sites::{HELD, HeldFn, Registry};
+use super::sites::{HELD, HeldFn, Registry, SiteState};
 use super::span_state::{SpanState, Spilled};
 use super::{Limits, Overflow, lock};
 use crate::clock::Clock;
-use crate::model::{Ambient, IdKeys, Ids, Nanos, ThreadSnapshot, ThreadTop};
+use crate::model::{Ambient, IdKeys, Ids, Nanos, SpanMarks, ThreadSnapshot, ThreadTop};
 use crate::model::{CaptureSnapshot, FrameCount, FrameSnapshot, OpenSnapshot, PathId};
+#[cfg(feature = "cuda")]
+use crate::model::{Site, SiteId};
 
 /// Everything a capture is told when it starts.
 pub(crate) struct Settings {
@@ -35,6 +42,8 @@ pub(crate) struct Settings {
     pub(crate) held: Option<Box<HeldFn>>,
     pub(crate) ambient: Option<AmbientFn>,
     pub(crate) sampler: Option<Box<SamplerFn>>,
+    /// Another tool that is to show the spans. What it costs is not measured by `calibrate`.
+    pub(crate) marks: Option<Box<dyn SpanMarks>>,
 }
 
 /// Decides whether a trace is recorded. Told what whoever began the trace decided, as `sampled`.
@@ -69,10 +78,20 @@ pub(crate) struct Capture {
     pub(super) counters: Counters,
     pub(super) id_keys: IdKeys,
     pub(super) carried: CarriedTable,
+    pub(super) marks: Option<Box<dyn SpanMarks>>,
+    /// Whether a frame is more than times and numbers: it has ids or a range in another tool. One question, because it is
+    /// asked for every span.
+    pub(super) has_rich_frames: bool,
+    pub(super) gpu_reports: Reports,
     ambient: Option<AmbientFn>,
     sampler: Option<Box<SamplerFn>>,
     /// Whether another layer's ids are taken over.
     adopts: AtomicBool,
+    /// Whether calls into the driver of a GPU are noted.
+    notes_gpu_calls: AtomicBool,
+    /// What devices are measured with besides, for those who only know the layer.
+    #[cfg(feature = "cuda")]
+    pub(super) of_gpu: OnceLock<Arc<dyn Any + Send + Sync>>,
     overflow: Overflow,
     /// Tick of the start or of the last reset.
     began: AtomicU64,
@@ -121,6 +140,7 @@ impl Capture {
             held,
             ambient,
             sampler,
+            marks,
         } = settings;
         let id = NEXT.fetch_add(1, Relaxed);
         Capture {
@@ -132,9 +152,15 @@ impl Capture {
             counters: Counters::default(),
             id_keys: IdKeys::new(random()),
             carried: CarriedTable::default(),
+            has_rich_frames: streams.ids || marks.is_some(),
+            marks,
+            gpu_reports: Reports::default(),
             ambient,
             sampler,
             adopts: AtomicBool::new(false),
+            notes_gpu_calls: AtomicBool::new(false),
+            #[cfg(feature = "cuda")]
+            of_gpu: OnceLock::new(),
             overflow,
             began: AtomicU64::new(clock.tick()),
             clock,
@@ -150,12 +176,34 @@ impl Capture {
         }
     }
 
+    /// Returns the site of a callsite.
+    pub(super) fn site(&self, metadata: &'static Metadata<'static>) -> Arc<SiteState> {
+        let site = self.registry.site(metadata);
+        if let Some(marks) = &self.marks
+            && metadata.is_span()
+        {
+            marks.name(site.id, metadata.name());
+        }
+        site
+    }
+
     pub(crate) fn clock(&self) -> &Clock {
         &self.clock
     }
 
     pub(crate) fn streams(&self) -> Streams {
         self.streams
+    }
+
+    /// Says whether calls into the driver of a GPU will be noted: threads that come from now on have room for them.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn note_gpu_calls(&self, on: bool) {
+        self.notes_gpu_calls.store(on, Relaxed);
+    }
+
+    /// Whether threads have anything to hand to the collector.
+    pub(crate) fn streams_anything(&self) -> bool {
+        self.streams.spans || self.streams.events || self.notes_gpu_calls.load(Relaxed)
     }
 
     /// Whether an output sends requests through crates that are instrumented themselves.
@@ -241,6 +289,7 @@ impl Capture {
         };
         if self.key.fetch_update(SeqCst, SeqCst, next).is_ok() {
             self.counters.reset();
+            self.gpu_reports.reset();
             self.note_open_spans();
         }
     }
@@ -318,7 +367,7 @@ impl Capture {
 
     /// Allocates a ring within the declared memory, smaller if need be.
     pub(super) fn new_ring(&self) -> Option<Ring> {
-        if !self.streams.spans && !self.streams.events {
+        if !self.streams_anything() {
             return None;
         }
         let limit = self.registry.limits.max_record_bytes;
@@ -466,11 +515,25 @@ impl Capture {
             now,
             sites: self.registry.sites(),
             paths: self.registry.path_table(),
+            reported: self.gpu_reports.sums(),
             threads: snapshots,
             open,
             losses,
             memory_bytes: self.memory_bytes(&threads),
         }
+    }
+
+    /// Returns the callsite of a path's last step.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn site_of(&self, path: PathId) -> Option<Arc<Site>> {
+        let &(_, site) = self.registry.steps(path).last()?;
+        self.registry.sites().get(site.0 as usize).cloned()
+    }
+
+    /// Returns the nodes from the root to a path.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn steps_of(&self, path: PathId) -> Vec<(PathId, SiteId)> {
+        self.registry.steps(path)
     }
 
     /// Returns the path of an open span, entered or not.

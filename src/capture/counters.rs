@@ -9,6 +9,7 @@ use crate::model::Losses;
 pub(crate) struct Counters {
     pub(super) dropped_spans: AtomicU64,
     pub(super) dropped_events: AtomicU64,
+    pub(super) dropped_gpu_calls: AtomicU64,
     pub(super) cut_strings: AtomicU64,
     pub(super) panicked_fields: AtomicU64,
     pub(super) folded_activations: AtomicU64,
@@ -24,10 +25,11 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    fn all(&self) -> [&AtomicU64; 14] {
+    fn all(&self) -> [&AtomicU64; 15] {
         [
             &self.dropped_spans,
             &self.dropped_events,
+            &self.dropped_gpu_calls,
             &self.cut_strings,
             &self.panicked_fields,
             &self.folded_activations,

@@ -5,12 +5,14 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use super::capture::Capture;
+#[cfg(feature = "cuda")]
+use super::gpu_calls;
 use super::identity::{self, OWN_ID, OWN_NUMBER};
 use super::local::{SEQ_BITS, ThreadShared};
 use super::lock;
 use super::stream::{BY_CREATOR, COMPACT, COMPACT_START, COMPACT_WORDS, EVENT_WORDS};
 use super::stream::{KIND_BITS, KIND_MASK, Kind, OVERLAPPING, SPAN_WORDS, WITH_FIELDS};
-use crate::model::{EventRecord, Fields, Level, Site, SpanKind, SpanRecord, Thread};
+use crate::model::{EventRecord, Fields, GpuCallEnd, Level, Site, SpanKind, SpanRecord, Thread};
 use crate::model::{SpanId, SpanSeq, TickScale};
 
 /// Empties rings and hands on what was in them.
@@ -52,6 +54,8 @@ struct Backlog {
 pub(crate) struct Batch<'a> {
     pub(crate) spans: Vec<SpanRecord<'a>>,
     pub(crate) events: Vec<EventRecord<'a>>,
+    /// Of calls into the driver of a GPU.
+    pub(crate) calls: Vec<GpuCallEnd<'a>>,
 }
 
 /// Records are handed on in portions of this many, so that decoded ones stay in the processor's cache.
@@ -211,7 +215,7 @@ struct Decoder<'a> {
     capture: &'a Capture,
 }
 
-fn word(bytes: &[u8], index: usize) -> Option<u64> {
+pub(super) fn word(bytes: &[u8], index: usize) -> Option<u64> {
     let bytes = bytes.get(index * 8..)?.first_chunk()?;
     Some(u64::from_le_bytes(*bytes))
 }
@@ -222,8 +226,12 @@ impl<'a> Decoder<'a> {
             let mut batch = Batch {
                 spans: Vec::with_capacity(BATCH),
                 events: Vec::new(),
+                calls: Vec::new(),
             };
-            while batch.spans.len() < BATCH && batch.events.len() < BATCH {
+            while batch.spans.len() < BATCH
+                && batch.events.len() < BATCH
+                && batch.calls.len() < BATCH
+            {
                 match self.record(rest, &mut batch) {
                     Some(after) => rest = after,
                     None => rest = &[],
@@ -245,6 +253,13 @@ impl<'a> Decoder<'a> {
             _ => COMPACT_WORDS + self.added_words(flags) + compact_fields(bytes, flags).div_ceil(8),
         };
         let (record, rest) = bytes.split_at_checked(words.max(1) * 8)?;
+        #[cfg(feature = "cuda")]
+        if kind == Kind::GpuBegin as u8 || kind == Kind::GpuReturn as u8 {
+            let thread = &self.shared.thread;
+            let call = gpu_calls::read(self.capture, self.scale, thread, record, kind, flags)?;
+            batch.calls.push(call);
+            return Some(rest);
+        }
         let site = self.sites.get((header >> 32) as usize)?;
         if kind == Kind::Event as u8 {
             batch.events.push(self.event(record, flags, site)?);

@@ -8,6 +8,7 @@ use tracing_core::Metadata;
 use super::capture::Capture;
 use super::frame::{FRAME_AGAIN, FRAME_HELD, FRAME_NESTED, FRAME_PLACE};
 use super::local::{Local, ThreadShared, Work};
+use super::marks;
 use super::place;
 use super::sites;
 use super::span_state::{Birth, FIRST_STREAMED, SHARED, SpanState};
@@ -163,17 +164,22 @@ fn begin<const OWN: bool>(
     state.set_path(child.path);
 
     work.reserve_frame(depth);
-    if capture.streams.ids {
-        frame_flags |= place::entered(
-            capture,
-            shared,
-            work,
-            state,
-            flags,
-            around.flags,
-            depth,
-            number,
-        );
+    if capture.has_rich_frames {
+        if capture.streams.ids {
+            frame_flags |= place::entered(
+                capture,
+                shared,
+                work,
+                state,
+                flags,
+                around.flags,
+                depth,
+                number,
+            );
+        }
+        if capture.marks.is_some() {
+            frame_flags |= marks::entered(capture, shared, work, site);
+        }
     }
     let frame = work.frame(shared, depth);
     frame.id.store(id, Relaxed);
@@ -245,7 +251,9 @@ fn enter_nested(
     frame.set_path(path);
     frame.child.store(0, Relaxed);
     let kept = frame.node_and_flags().1 & (FRAME_HELD | FRAME_PLACE);
-    let flags = FRAME_AGAIN | FRAME_NESTED | kept;
+    let marked = marks::entered(capture, shared, work, state.site());
+    let frame = work.frame(shared, depth);
+    let flags = FRAME_AGAIN | FRAME_NESTED | kept | marked;
     frame.set_node_and_flags(u64::from(node) << 32 | u64::from(flags));
     shared.depth.store(depth + 1, Release);
     frame.entered.store(capture.clock.tick(), Relaxed);

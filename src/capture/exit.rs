@@ -5,8 +5,10 @@ use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use super::capture::Capture;
 use super::enter::{entered_at, stream_first};
-use super::frame::{FRAME_AGAIN, FRAME_FOLDED, FRAME_NESTED, FRAME_OTHER, FRAME_OVERLAPS, Frame};
+use super::frame::{FRAME_AGAIN, FRAME_FOLDED, FRAME_MARKED, FRAME_NESTED, FRAME_OTHER};
+use super::frame::{FRAME_OVERLAPS, Frame};
 use super::local::{Local, ThreadShared, Work};
+use super::marks;
 use super::node;
 use super::place::Identity;
 use super::sites;
@@ -14,7 +16,7 @@ use super::span_state::{FIRST_STREAMED, OVERLAPS, SHARED, SpanState};
 use super::stream::{self, Kind, SpanWords};
 
 /// What makes the end of an activation an unusual one.
-const RARE: u32 = FRAME_NESTED | FRAME_FOLDED | FRAME_OTHER | FRAME_OVERLAPS;
+const RARE: u32 = FRAME_NESTED | FRAME_FOLDED | FRAME_OTHER | FRAME_OVERLAPS | FRAME_MARKED;
 
 /// A span is left.
 #[inline]
@@ -38,6 +40,9 @@ pub(super) fn exit(capture: &Capture, local: &mut Local, id: u64) {
     if unusual {
         let left = Left::read(frame, top);
         shared.depth.store(top, Release);
+        if flags & FRAME_MARKED != 0 {
+            marks::left(capture, work, top);
+        }
         return end(capture, shared, work, left, now, None);
     }
     let total = now - entered;
@@ -292,5 +297,8 @@ fn exit_out_of_order(
         work.frame(shared, lower).add_flag(FRAME_OVERLAPS);
     }
     shared.depth.store(depth - 1, Release);
+    if left.flags & FRAME_MARKED != 0 {
+        marks::left(capture, work, at);
+    }
     end(capture, shared, work, left, now, Some(charge));
 }

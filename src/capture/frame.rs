@@ -111,5 +111,7 @@ pub(super) const FRAME_UNSAMPLED: u32 = 1 << 8;
 pub(super) const FRAME_CARRIES: u32 = 1 << 9;
 /// Another layer made the ids.
 pub(super) const FRAME_ADOPTED: u32 = 1 << 10;
+/// A range in another tool belongs to it.
+pub(super) const FRAME_MARKED: u32 = 1 << 11;
 /// All that says where in which trace the frame is.
 pub(super) const FRAME_PLACE: u32 = FRAME_FOREIGN | FRAME_UNSAMPLED | FRAME_CARRIES | FRAME_ADOPTED;

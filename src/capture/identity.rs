@@ -20,7 +20,7 @@ pub(super) const NOT_SAMPLED: u16 = 1 << 10;
 /// The word with the number of the operation is a span id.
 pub(super) const OWN_ID: u16 = 1 << 11;
 
-const MOST: usize = 4;
+pub(super) const MOST: usize = 4;
 
 /// Returns what nearly all records need to say of a span's ids, which is that of the span `seq` under the span `parent`:
 /// flags, and the number of the trace's root unless that is one of the two. `flags` are the state's.

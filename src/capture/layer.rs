@@ -45,6 +45,11 @@ impl CortexLayer {
         CortexLayer { capture }
     }
 
+    #[cfg(feature = "cuda")]
+    pub(crate) fn capture(&self) -> &Capture {
+        &self.capture
+    }
+
     pub(crate) fn context(&self, id: u64) -> Option<TraceContext> {
         self.capture.context(id)
     }

@@ -15,7 +15,9 @@ use super::local::{self, Local, ThreadShared, Work};
 use super::node::Node;
 use super::place::{self, Identity};
 use super::sites::{ASYNC, HELD, KEEP_FIELDS, PLAIN, SEMANTIC_FIELDS};
-use super::span_state::{Birth, CARRIES, ERROR, FIELDS, FIRST_STREAMED, INLINE, SHARED, SpanState};
+use super::span_state::{
+    Birth, CARRIES, ERROR, FIELDS, FIRST_STREAMED, INLINE, REPORTS, SHARED, SpanState,
+};
 use super::stream::{EventPlace, Kind, SpanWords};
 use super::visit::{self, Read};
 use crate::model::FOLLOWS_FROM_INDEX;
@@ -222,6 +224,11 @@ fn record_fields(capture: &Capture, id: u64, new: bool, record: impl FnOnce(&mut
 fn keep(capture: &Capture, state: &SpanState, new: bool, read: Read, bytes: &[u8]) {
     count_field_losses(capture, read);
     let mut flags = u32::from(read.error) * ERROR;
+    if read.gpu.is_something() {
+        flags |= REPORTS;
+        let (span, path) = (state.seq.load(Relaxed), capture.path_of(state));
+        capture.gpu_reports.take(span, path, read.gpu);
+    }
     let wanted = capture.streams.fields && !bytes.is_empty();
     if wanted && new && state.keep_inline(bytes) {
         flags |= INLINE;
@@ -293,7 +300,10 @@ fn settle(capture: &Capture, shared: &Arc<ThreadShared>, work: &mut Work, state:
         settle_rare(capture, shared, work, state, flags);
         state.clear_elsewhere();
     }
-    if flags & (FIELDS | CARRIES) != 0 {
+    if flags & (FIELDS | CARRIES | REPORTS) != 0 {
+        if flags & REPORTS != 0 {
+            capture.gpu_reports.forget(state.seq.load(Relaxed));
+        }
         state.extra().clear();
         if flags & CARRIES != 0 {
             capture.carried.remove(state.seq.load(Relaxed));

@@ -99,6 +99,8 @@ pub(super) struct Work {
     next_seq: u64,
     sites: Box<[SiteEntry; SITES]>,
     pub(super) found: Vec<super::found::Found>,
+    /// The ranges of another tool that this thread has open, one per frame; empty where there is no such tool.
+    pub(super) marks: Vec<SiteId>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -121,6 +123,7 @@ impl Work {
             next_seq: u64::from(thread) << SEQ_BITS,
             sites: Box::new(std::array::from_fn(|_| SiteEntry::default())),
             found: Vec::new(),
+            marks: Vec::new(),
         }
     }
 
@@ -168,7 +171,7 @@ impl Work {
         let entry = &mut self.sites[(address >> 6) % SITES];
         match &entry.state {
             Some(state) if entry.address == address => (state.id, state.flags()),
-            _ => entry.fill(address, capture.registry.site(metadata)),
+            _ => entry.fill(address, capture.site(metadata)),
         }
     }
 }
@@ -429,6 +432,7 @@ mod tests {
             held: None,
             ambient: None,
             sampler: None,
+            marks: None,
         })
     }
 

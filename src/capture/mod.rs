@@ -12,12 +12,15 @@
 //! | `local`, `frame` | one thread's part, and how a callback finds it |
 //! | `enter`, `exit` | the two ends of an activation |
 //! | `found` | spans of other threads |
+//! | `marks` | ranges in another tool |
 //! | `lifecycle` | new, record, follows-from, close, events |
 //! | `span_state` | what is remembered of an open span |
 //! | `place`, `context` | ids: where in which trace a span is, and what travels to other processes |
 //! | `node`, `recorder` | call tree and histograms |
 //! | `sites` | numbers for callsites and paths |
 //! | `stream`, `ring`, `drain` | the event stream: encoding, bounded buffers, decoding |
+//! | `gpu_reports` | device times that the program says itself |
+//! | `gpu_calls` | calls into a GPU's driver, and the span that they are made in |
 //! | `unfinished` | what is open when the capture ends |
 //! | `visit` | field values |
 //! | `calibrate` | the layer's own cost |
@@ -36,10 +39,14 @@ mod enter;
 mod exit;
 mod found;
 mod frame;
+#[cfg(feature = "cuda")]
+mod gpu_calls;
+mod gpu_reports;
 mod identity;
 mod layer;
 mod lifecycle;
 mod local;
+mod marks;
 mod node;
 mod place;
 pub(crate) mod process;

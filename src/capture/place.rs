@@ -54,7 +54,7 @@ impl Place {
     }
 
     /// The place inside the operation that a frame is in.
-    fn inside(frame: &Frame) -> Place {
+    pub(super) fn inside(frame: &Frame) -> Place {
         let (_, frame_flags) = frame.node_and_flags();
         let mut flags = 0;
         for (of_frame, of_state) in [
@@ -73,6 +73,13 @@ impl Place {
             trace_high: frame.trace_high.load(Relaxed),
             flags,
         }
+    }
+
+    /// Forgets what is around it, but not the trace.
+    #[cfg(feature = "cuda")]
+    pub(super) fn without_parent(&mut self) {
+        self.parent = 0;
+        self.flags &= !PARENT_FOREIGN;
     }
 
     /// The place inside a span that need not be entered.

@@ -1,4 +1,4 @@
-//! What the C library tells a process about its end and about forks. The only unsafe code of the crate.
+//! What the C library tells a process about its end and about forks. The only unsafe code that is in every build.
 #![cfg_attr(
     unix,
     expect(
@@ -27,6 +27,29 @@ pub(crate) fn watch(at_exit: extern "C" fn()) {
     WATCHED.call_once(|| watch_once(at_exit));
 }
 
+/// Has `at_exit` called before what drivers registered that were loaded since [`watch`]: the functions are called in
+/// reverse order, and a driver that is shut down hands over nothing. Only the first call has an effect.
+#[cfg(feature = "cuda")]
+pub(crate) fn watch_before_drivers(at_exit: extern "C" fn()) {
+    static WATCHED: Once = Once::new();
+    WATCHED.call_once(|| call_at_exit(at_exit));
+}
+
+#[cfg(unix)]
+fn call_at_exit(at_exit: extern "C" fn()) {
+    unsafe extern "C" {
+        fn atexit(callback: extern "C" fn()) -> std::ffi::c_int;
+    }
+
+    // SAFETY: `atexit` takes a function that may be called once at any time until the process ends. `at_exit` is a
+    // plain function, which lives as long as the program, and does not unwind: its caller catches panics inside. Where
+    // no memory is left it returns non-zero; then the process has no such hook, which is safe.
+    unsafe { atexit(at_exit) };
+}
+
+#[cfg(all(not(unix), feature = "cuda"))]
+fn call_at_exit(_: extern "C" fn()) {}
+
 #[cfg(unix)]
 fn watch_once(at_exit: extern "C" fn()) {
     use std::ffi::c_int;
@@ -34,7 +57,6 @@ fn watch_once(at_exit: extern "C" fn()) {
     type Callback = extern "C" fn();
 
     unsafe extern "C" {
-        fn atexit(callback: Callback) -> c_int;
         fn pthread_atfork(
             prepare: Option<Callback>,
             parent: Option<Callback>,
@@ -47,10 +69,7 @@ fn watch_once(at_exit: extern "C" fn()) {
         super::local::ask_again();
     }
 
-    // SAFETY: `atexit` takes a function that may be called once at any time until the process ends. `at_exit` is a
-    // plain function, which lives as long as the program, and does not unwind: its caller catches panics inside.
-    // Both functions return non-zero where no memory is left; then the process has no such hook, which is safe.
-    unsafe { atexit(at_exit) };
+    call_at_exit(at_exit);
     // SAFETY: `in_child` is called in a forked child, where only async-signal-safe work is allowed; it does nothing but
     // store to an atomic and to a thread-local variable that has no initialiser and no destructor.
     unsafe { pthread_atfork(None, None, Some(in_child)) };

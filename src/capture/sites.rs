@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use tracing_core::Metadata;
 
-use super::{Limits, lock};
+use super::{Limits, gpu_reports, lock};
 use crate::model::{PathId, PathTable, Site, SiteId};
 
 /// The capture's callsites and call paths. Asked when a thread meets a site or a path for the first time.
@@ -83,8 +83,8 @@ impl SiteState {
     }
 }
 
-/// Fields with these names or prefixes are kept whatever the outputs asked for, because rules and counts need them.
-const SEMANTIC: [&str; 2] = ["error", "otel.status_code"];
+/// Fields of spans with one of these are kept whatever the outputs asked for, because rules and counts need them.
+const SEMANTIC: [&str; 3] = ["error", "otel.status_code", gpu_reports::TIME];
 
 impl Registry {
     pub(super) fn new(limits: Limits, keep_fields: bool, held: Option<Box<HeldFn>>) -> Registry {

@@ -26,6 +26,8 @@ pub(super) const ERROR: u32 = 1 << 9;
 pub(super) const FIELDS: u32 = 1 << 10;
 /// `inline` holds the fields that the span was created with.
 pub(super) const INLINE: u32 = 1 << 20;
+/// Something was said of its work on a device.
+pub(super) const REPORTS: u32 = 1 << 21;
 
 /// The first activation overlaps its neighbours.
 pub(super) const OVERLAPS: u32 = 1 << 11;

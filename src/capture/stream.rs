@@ -19,6 +19,10 @@ pub(super) enum Kind {
     Call = 3,
     Async = 4,
     Event = 5,
+    #[cfg(feature = "cuda")]
+    GpuBegin = 6,
+    #[cfg(feature = "cuda")]
+    GpuReturn = 7,
 }
 
 /// Overlaps its neighbours on the thread without nesting.
@@ -113,7 +117,7 @@ pub(super) const COMPACT_START: u64 = u64::MAX >> 8;
 pub(super) const EVENT_WORDS: usize = 4;
 
 /// One word: kind (4 bits), flags (12), words in all (16), site (32).
-fn header(kind: Kind, flags: u16, words: usize, site: SiteId) -> u64 {
+pub(super) fn header(kind: Kind, flags: u16, words: usize, site: SiteId) -> u64 {
     kind as u64
         | u64::from(flags) << KIND_BITS
         | (words as u64 & 0xFFFF) << 16
@@ -323,7 +327,12 @@ impl Work {
 
     /// Looks for room, or waits for it where the user chose that; returns whether there is.
     #[cold]
-    fn make_room(&mut self, capture: &Capture, shared: &ThreadShared, words: usize) -> bool {
+    pub(super) fn make_room(
+        &mut self,
+        capture: &Capture,
+        shared: &ThreadShared,
+        words: usize,
+    ) -> bool {
         let Some(ring) = &shared.ring else {
             return false;
         };

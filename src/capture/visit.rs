@@ -10,7 +10,8 @@ use std::sync::atomic::AtomicU64;
 
 use tracing_core::field::{Field, Visit};
 
-use crate::model::{FieldWords, FieldWriter, Value};
+use super::gpu_reports::{self, Said};
+use crate::model::{FieldWords, FieldWriter, Nanos, Value};
 
 /// What fields said.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub(super) struct Read {
     pub(super) cuts: u64,
     /// Values whose `Debug` panicked; they are left out.
     pub(super) panics: u64,
+    /// What was said of work on a device.
+    pub(super) gpu: Said,
 }
 
 thread_local! {
@@ -40,12 +43,14 @@ pub(super) fn read<R>(
         writer: FieldWriter::new(&mut bytes, max_field_bytes),
         error: false,
         panics: 0,
+        gpu: Said::default(),
     };
     record(&mut visitor);
     let read = Read {
         error: visitor.error,
         cuts: visitor.writer.cuts(),
         panics: visitor.panics,
+        gpu: visitor.gpu,
     };
     let result = then(read, &mut bytes);
     // Losing the buffer to a thread that is shutting down costs an allocation, nothing else.
@@ -117,6 +122,7 @@ struct Visitor<'b> {
     writer: FieldWriter<'b>,
     error: bool,
     panics: u64,
+    gpu: Said,
 }
 
 impl Visitor<'_> {
@@ -128,8 +134,23 @@ impl Visitor<'_> {
             self.error |= !matches!(value, Value::Bool(false));
         } else if name == "otel.status_code" {
             self.error |= matches!(value, Value::Str { text: "ERROR", .. });
+        } else if name == gpu_reports::TIME {
+            self.gpu.time = number(value).map(Nanos);
+        } else if name == gpu_reports::DEVICE {
+            self.gpu.device = number(value).and_then(|number| u32::try_from(number).ok());
         }
         self.writer.write(index(field), value);
+    }
+}
+
+/// Returns a number that may be a time: plain literals come as signed ones.
+fn number(value: Value<'_>) -> Option<u64> {
+    match value {
+        Value::U64(number) => Some(number),
+        Value::I64(number) => u64::try_from(number).ok(),
+        Value::U128(number) => u64::try_from(number).ok(),
+        Value::I128(number) => u64::try_from(number).ok(),
+        _ => None,
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod events;
 mod examples;
+mod gpu;
 mod known;
 
 use std::ops::Range;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 
 use self::events::{Events, KeptEvents};
 use self::examples::Examples;
+pub(crate) use self::gpu::{GpuJoin, GpuJoined};
 use self::known::{Known, note_site, note_thread};
 use crate::model::{EventRecord, Example, Fields, Ids, Nanos, Operation, OperationEvent, SiteId};
 use crate::model::{SpanKind, SpanRecord, SpanSeq};

@@ -189,7 +189,17 @@ impl Recorded {
         }
     }
 
-    fn absorb(&mut self, other: &Recorded) {
+    /// Adds one value.
+    pub(super) fn record(&mut self, value: u64) {
+        let (page, place) = buckets::locate(value.min(buckets::MAX));
+        // Pages and places are fewer than 256.
+        *self.buckets.entry((page as u8, place as u8)).or_default() += 1;
+        self.sum = self.sum.saturating_add(value);
+        self.outliers += u64::from(value > buckets::MAX);
+        self.widen(value, value);
+    }
+
+    pub(super) fn absorb(&mut self, other: &Recorded) {
         for (&bucket, &count) in &other.buckets {
             *self.buckets.entry(bucket).or_default() += count;
         }

@@ -6,20 +6,27 @@
 //! | `tree` | from merged paths to the call tree and the sites |
 //! | `threads` | one row per thread |
 //! | `windows` | operations over time |
+//! | `gpu` | what devices did, by span and by device |
 
+mod gpu;
 mod merge;
 mod threads;
 mod tree;
 mod windows;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
+pub(crate) use gpu::GpuContext;
+use gpu::{Gpu, StepsOf, reported};
 use merge::Merged;
 use threads::Threads;
 use windows::Windows;
 
 use crate::model::{CaptureSnapshot, PathId, ThreadSightings, ThreadSnapshot, TickScale};
-use crate::model::{Export, Failure, Nanos, Overhead, Process, Profile, Series, Split, WallAnchor};
+use crate::model::{
+    Export, Failure, GpuCall, GpuWork, Nanos, Overhead, Process, Profile, Series, Split, WallAnchor,
+};
 
 /// Keeps what outlives its thread, and builds profiles.
 #[derive(Debug, Default)]
@@ -28,6 +35,7 @@ pub(crate) struct Aggregator {
     ended: HashMap<PathId, Merged>,
     threads: Threads,
     windows: Windows,
+    gpu: Gpu,
 }
 
 /// What other stages contribute to a profile.
@@ -39,6 +47,8 @@ pub(crate) struct Context {
     pub(crate) resources: Vec<Series>,
     pub(crate) failures: Vec<Failure>,
     pub(crate) exports: Vec<Export>,
+    /// What is known of the GPUs beyond their work; `None` where the capture was not told to look.
+    pub(crate) gpu: Option<GpuContext>,
     /// The layer's cost of a span and of one more activation, in nanoseconds.
     pub(crate) span_ns: f64,
     pub(crate) activation_ns: f64,
@@ -70,9 +80,25 @@ impl Aggregator {
         self.windows.tick(at, &calls);
     }
 
-    /// Forgets everything, for a reset.
-    pub(crate) fn reset(&mut self) {
-        *self = Aggregator::default();
+    /// Takes over what devices did and the calls that have returned. `steps_of` returns the nodes from the root to a
+    /// path, in either order.
+    pub(crate) fn take_gpu(
+        &mut self,
+        work: &[GpuWork],
+        calls: &[Arc<GpuCall>],
+        steps_of: &StepsOf<'_>,
+    ) {
+        self.gpu.take(work, calls, steps_of);
+    }
+
+    /// Forgets everything that was measured, for a reset at this time.
+    pub(crate) fn reset(&mut self, at: Nanos) {
+        let mut gpu = std::mem::take(&mut self.gpu);
+        gpu.reset(at);
+        *self = Aggregator {
+            gpu,
+            ..Aggregator::default()
+        };
     }
 
     /// Builds the profile of this moment.
@@ -107,6 +133,16 @@ impl Aggregator {
             .windows
             .finish(wall, &calls, &snapshot.paths, &mut built.sites);
 
+        let reported = &snapshot.reported[..];
+        // Without a look at devices there is still what the program says of them.
+        let looked = context.gpu.is_some() || !reported.is_empty();
+        let gpu = looked.then(|| {
+            self.gpu.fill_in(&mut built);
+            reported::fill_in(&mut built, reported, &snapshot.paths);
+            let mut profile = self.gpu.profile(context.gpu.unwrap_or_default());
+            reported::add_to_devices(&mut profile, reported);
+            profile
+        });
         let async_sites = tree::async_sites(&built.sites);
         let threads = self.threads.rows(
             snapshot,
@@ -156,6 +192,7 @@ impl Aggregator {
             paths: built.paths,
             threads,
             resources: context.resources,
+            gpu,
             throughput,
             losses,
             exports: context.exports,

@@ -25,6 +25,9 @@ struct Row {
 
 impl Threads {
     pub(super) fn take_ended(&mut self, thread: &ThreadSnapshot, scale: TickScale) {
+        if !entered_spans(thread) {
+            return;
+        }
         let row = row(thread, thread.last, scale);
         if self.ended.len() < MAX_ENDED {
             self.ended.push(row);
@@ -51,7 +54,8 @@ impl Threads {
         sites: &mut [SiteStats],
     ) -> Vec<ThreadStats> {
         let scale = snapshot.scale;
-        let live = snapshot.threads.iter().map(|thread| {
+        let entered = snapshot.threads.iter().filter(|t| entered_spans(t));
+        let live = entered.map(|thread| {
             let end = if thread.ended {
                 thread.last
             } else {
@@ -85,6 +89,12 @@ impl Threads {
         }
         rows
     }
+}
+
+/// Whether the thread ever entered a span. One that only called a driver is known to the capture as well, and its time
+/// is no time in which spans could have been.
+fn entered_spans(thread: &ThreadSnapshot) -> bool {
+    thread.busy > 0 || !thread.nodes.is_empty() || !thread.frames.is_empty()
 }
 
 fn row(thread: &ThreadSnapshot, end: u64, scale: TickScale) -> Row {

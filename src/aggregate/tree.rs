@@ -18,6 +18,8 @@ pub(super) struct Costs {
 #[derive(Debug, Default)]
 pub(super) struct Built {
     pub(super) paths: Vec<PathStats>,
+    /// The number of each of `paths`.
+    pub(super) path_ids: Vec<PathId>,
     pub(super) sites: Vec<SiteStats>,
     /// Spans, and activations beyond one per span.
     pub(super) spans: u64,
@@ -108,6 +110,7 @@ impl Builder<'_> {
             self.built.polls += merged.activations.saturating_sub(merged.spans());
             let index = self.built.paths.len();
             let stats = stats(merged, overhead, self.snapshot.scale);
+            self.built.path_ids.push(path);
             self.built
                 .paths
                 .push(PathStats::new(parent, depth, site, stats));

@@ -7,12 +7,15 @@
 //! | `process.threads`, thread states, thread CPU time | `/proc` | absent |
 //! | `system.net_*` | `/proc` | sysinfo |
 //! | `system.cpu`, `system.memory_*`, `system.swap_used`, `system.load1` | sysinfo | sysinfo |
+//! | `gpu.*` | NVML, see `nvml` | NVML |
 //!
 //! Where sysinfo has a number that `/proc` gives as well, the reason for `/proc` stands at the reader.
 
 mod callback;
 mod linux;
 mod network;
+#[cfg(feature = "cuda")]
+mod nvml;
 mod process;
 mod rounds;
 mod sampler;
@@ -30,6 +33,8 @@ use std::time::Duration;
 use crate::model::Unit;
 
 pub(crate) use callback::Callback;
+#[cfg(feature = "cuda")]
+pub(crate) use nvml::GpuReadings;
 pub(crate) use sampler::{Observed, Sampler, SamplerSettings};
 
 /// The shortest time over which a rate is formed. Counters move in steps of up to a few milliseconds; over less time than

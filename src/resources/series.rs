@@ -7,7 +7,7 @@ use crate::model::{Nanos, Point, Sample, Series};
 /// The most points that a series keeps: more than the columns of a wide terminal, and 5 MiB for [`MAX_SERIES`].
 const MAX_POINTS: usize = 512;
 
-/// The most series: the crate's own are 18, so this is for programs that put an id into a name.
+/// The most series: the crate's own are 18 and 17 per GPU, so this is for programs that put an id into a name.
 pub(super) const MAX_SERIES: usize = 256;
 
 /// Why a reading was not taken.

@@ -66,7 +66,7 @@ function show() {
 /** Runs inside the page. */
 function count() {
   if (window.failure) return { failure: window.failure };
-  const found = { slices: 0, lanes: 0, counters: 0, instants: 0, warnings: [], unnamed: [] };
+  const found = { slices: 0, flows: window.model.flowEvents.length, lanes: 0, counters: 0, instants: 0, warnings: [], unnamed: [] };
   found.warnings = window.model.importWarnings.map((warning) => `${warning.type}: ${warning.message}`);
   for (const process of Object.values(window.model.processes)) {
     found.instants += process.instantEvents.length;

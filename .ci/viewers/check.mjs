@@ -50,8 +50,9 @@ async function expectFile(held) {
   const problems = new Problems();
   problems.some('spans', held.bars + held.lanes);
   problems.equal('ends of lanes', held.laneEnds, held.lanes);
-  problems.none('threads without a name', [...held.threadsWithBars].filter((tid) => !held.threads.get(tid)));
-  problems.equal('thread 0', held.threads.has(0) || held.threadsWithBars.has(0), false);
+  problems.none('threads without a name', [...held.threadsWithBars].filter((lane) => !held.threads.get(lane)));
+  problems.equal('thread 0', held.threadIds.has(0), false);
+  problems.equal('starts of arrows', held.flowStarts, held.flows);
   return problems;
 }
 
@@ -68,9 +69,10 @@ function expectPerfetto(shown, held) {
   problems.none('errors and losses', shown.complaints);
   problems.equal('counter values', shown.counters, held.counters);
   problems.equal('counters', shown.counterNames, [...held.counterNames].sort());
-  problems.none('threads without a name', shown.threads.filter((thread) => thread.name !== held.threads.get(thread.tid)));
+  problems.none('threads without a name', shown.threads.filter((thread) => thread.name !== held.threads.get(`${thread.pid}:${thread.tid}`)));
   problems.equal('threads with slices', shown.threads.length >= held.threadsWithBars.size, true);
-  problems.none('processes without a name', shown.processes.filter((process) => !process.name));
+  problems.none('processes without their name', shown.processes.filter((process) => process.name !== held.processes.get(process.pid)));
+  problems.equal('arrows', shown.flows, held.flows);
   problems.none('span names that are missing', [...held.spanNames].filter((name) => !shown.names.includes(name)));
   return problems;
 }
@@ -84,6 +86,7 @@ function expectCatapult(shown, held) {
   problems.equal('slices', shown.slices + shown.instants, held.bars + held.instants);
   problems.equal('lanes', shown.lanes, held.lanes);
   problems.equal('counter values', shown.counters, held.counters);
+  problems.equal('arrows', shown.flows, held.flows);
   problems.none('threads without a name', shown.unnamed);
   return problems;
 }

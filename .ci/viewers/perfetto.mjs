@@ -48,9 +48,10 @@ async function query() {
     lanes: await count("slice join track on track.id = slice.track_id where track.type = 'legacy_async_process_slice'"),
     counters: await count('counter'),
     counterNames: (await rows('select distinct name from counter_track order by name')).map((row) => row.name),
+    flows: await count('flow'),
     importErrors: trace.traceInfo.importErrors,
     complaints: await rows("select name, value from stats where value > 0 and severity in ('error', 'data_loss')"),
-    threads: await rows('select distinct tid, thread.name from thread_track join thread using (utid) where thread_track.id in (select track_id from slice)'),
+    threads: await rows('select distinct tid, pid, thread.name from thread_track join thread using (utid) join process using (upid) where thread_track.id in (select track_id from slice)'),
     processes: await rows('select pid, name from process where pid != 0'),
     names: (await rows('select distinct name from slice')).map((row) => row.name),
   };

@@ -21,16 +21,26 @@ export function readTrace(file) {
     instants: instants.length,
     counters: withPhase('C').length,
     counterNames: new Set(withPhase('C').map((event) => `${event.name} ${Object.keys(event.args)[0]}`)),
-    threads: new Map(withPhase('M').filter((event) => event.name === 'thread_name').map((event) => [event.tid, event.args.name])),
+    threads: new Map(withPhase('M').filter((event) => event.name === 'thread_name').map((event) => [lane(event), event.args.name])),
+    threadIds: new Set([...bars, ...withPhase('M')].map((event) => event.tid)),
     // A lane belongs to the process, but Catapult hangs it under the thread of its line.
-    threadsWithBars: new Set(bars.map((event) => event.tid)),
+    threadsWithBars: new Set(bars.map(lane)),
+    flows: withPhase('f').length,
+    flowStarts: withPhase('s').length,
+    // Of two names of a process, the later one is the better one.
+    processes: new Map(withPhase('M').filter((event) => event.name === 'process_name').map((event) => [event.pid, event.args.name])),
     spanNames: new Set([...bars, ...lanes].map((event) => event.name)),
   };
 }
 
+/** A stream of a device may have the number of a thread. */
+function lane(event) {
+  return `${event.pid}:${event.tid}`;
+}
+
 /** Counts bars that begin in the nanosecond in which one that looks the same ends on their thread. */
 function touching(bars) {
-  const look = (event, at) => JSON.stringify([event.tid, event.name, event.args, at]);
+  const look = (event, at) => JSON.stringify([lane(event), event.name, event.args, at]);
   const nanos = (micros) => Math.round(micros * 1000);
   const ends = new Set(bars.map((event) => look(event, nanos(event.ts) + nanos(event.dur))));
   return bars.filter((event) => event.dur > 0 && ends.has(look(event, nanos(event.ts)))).length;

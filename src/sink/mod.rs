@@ -1,9 +1,11 @@
 //! Where the results go. A sink computes no statistic, so all outputs agree.
 
 mod chrome;
+mod kineto;
 #[cfg(feature = "otlp")]
 pub mod otlp;
 mod report;
+mod trace_events;
 
 use std::error::Error;
 use std::fmt;
@@ -12,9 +14,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub(crate) use self::chrome::ChromeSink;
+pub use kineto::KinetoSink;
 pub use report::{JsonSink, TextOptions, TextSink, report_json, report_text};
 
-use crate::model::{Diagnosis, EventRecord, Export, Operation, Profile, Sample, SpanRecord};
+use crate::model::{
+    Diagnosis, EventRecord, Export, GpuBatch, Operation, Profile, Sample, SpanRecord,
+};
 
 /// A destination for what was measured: a file format, a backend, your own program.
 ///
@@ -88,6 +93,13 @@ pub trait Sink: Send + 'static {
         Ok(())
     }
 
+    /// Receives what devices did and the calls that had them do it. Comes after the spans around the calls in no fixed
+    /// order: a device's work is told when it is over and its driver was asked, every quarter of a second.
+    fn gpu(&mut self, batch: &GpuBatch<'_>) -> Result<(), SinkError> {
+        let _ = batch;
+        Ok(())
+    }
+
     /// Makes durable what was received: called at least once a second while records arrive, and by `flush()`.
     fn flush(&mut self) -> Result<(), SinkError> {
         Ok(())
@@ -145,6 +157,8 @@ pub struct Wants {
     pub operations: bool,
     /// Trace and span ids on records, and contexts that travel to other processes.
     pub ids: bool,
+    /// Calls of [`Sink::gpu`].
+    pub gpu: bool,
 }
 
 impl Wants {
@@ -156,6 +170,7 @@ impl Wants {
         samples: true,
         operations: false,
         ids: false,
+        gpu: true,
     };
 
     /// Only the profile in the end.
@@ -166,6 +181,7 @@ impl Wants {
         samples: false,
         operations: false,
         ids: false,
+        gpu: false,
     };
 
     /// Returns what at least one of the two wants.
@@ -177,6 +193,7 @@ impl Wants {
             samples: self.samples || other.samples,
             operations: self.operations || other.operations,
             ids: self.ids || other.ids || self.operations || other.operations,
+            gpu: self.gpu || other.gpu,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The arguments of one event: its fields with their types, and what the sink adds.
 
-use super::json;
 use crate::model::{FOLLOWS_FROM, Fields, Ids, Value};
+use crate::sink::trace_events::json;
 
 /// Set before an argument of ours where the program has a field of the same name.
 const OWN: &str = "cortex.";

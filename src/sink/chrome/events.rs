@@ -4,13 +4,16 @@
 //! end, which every viewer accepts. The two events of a lane share a line, because viewers complain about half a lane.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::args::Args;
-use super::json::{self, ELLIPSIS};
+use super::gpu::Devices;
 use super::labels::{Labels, Lanes};
 use crate::model::{
-    EventRecord, Losses, Nanos, Process, Sample, SpanKind, SpanRecord, Thread, Unit, Value,
+    EventRecord, GpuCall, GpuProfile, GpuWork, Losses, Nanos, Process, Sample, SpanKind,
+    SpanRecord, Thread, Unit, Value,
 };
+use crate::sink::trace_events::{Arrows, calls, json, json::ELLIPSIS, work};
 
 /// The field that says what an event is about.
 const MESSAGE: &str = "message";
@@ -35,8 +38,14 @@ pub(super) struct Events {
     args: Args,
     overlaps: u64,
     open: HashMap<u32, OpenBars>,
-    /// The end of the trace so far.
+    /// The end of the trace so far, but for what devices did.
     latest: Nanos,
+    /// When the capture ended, as bars say that were open then.
+    capture_end: Option<Nanos>,
+    /// Calls that had not returned when the capture ended.
+    unfinished_calls: Vec<Arc<GpuCall>>,
+    devices: Devices,
+    arrows: Arrows,
 }
 
 impl Events {
@@ -58,12 +67,19 @@ impl Events {
             overlaps: 0,
             open: HashMap::new(),
             latest: Nanos::ZERO,
+            capture_end: None,
+            unfinished_calls: Vec::new(),
+            devices: Devices::new(pid),
+            arrows: Arrows::default(),
         }
     }
 
     /// Appends a bar on its thread, or on a lane of its own where it would not nest among the thread's bars.
     pub(super) fn span(&mut self, out: &mut Vec<u8>, record: &SpanRecord<'_>) {
         self.latest = self.latest.max(record.end);
+        if record.unfinished {
+            self.capture_end = Some(record.end);
+        }
         match record.kind {
             SpanKind::Async { .. } => self.lane(out, record, record.span.0),
             // Perfetto drops what overlaps on a thread.
@@ -122,6 +138,78 @@ impl Events {
         out.extend_from_slice(b"\":");
         json::float(out, sample.value);
         out.extend_from_slice(b"}}\n");
+    }
+
+    /// Appends a call into the driver as a bar on its thread, inside the span around it.
+    pub(super) fn call(&mut self, out: &mut Vec<u8>, call: &Arc<GpuCall>) {
+        match call.end {
+            Some(end) => {
+                self.latest = self.latest.max(end);
+                self.call_until(out, call, end);
+            }
+            // Its bar ends with the spans around it, which may come later.
+            None => self.unfinished_calls.push(Arc::clone(call)),
+        }
+    }
+
+    /// Appends the calls that had not returned when the capture ended.
+    pub(super) fn unfinished_calls(&mut self, out: &mut Vec<u8>) {
+        // Before the end of the spans around it, which stop with the capture.
+        let end = match self.capture_end {
+            Some(end) => end.saturating_sub(Nanos(1)),
+            None => self.latest,
+        };
+        for call in std::mem::take(&mut self.unfinished_calls) {
+            self.call_until(out, &call, end);
+        }
+    }
+
+    fn call_until(&mut self, out: &mut Vec<u8>, call: &GpuCall, end: Nanos) {
+        let ids = self
+            .lanes
+            .ids(&call.thread, |ids| introduce(out, ids, &call.thread));
+        out.extend_from_slice(b",{\"ph\":\"X\",\"cat\":\"cuda_driver\",\"name\":");
+        json::string(out, call.function);
+        out.extend_from_slice(ids);
+        out.extend_from_slice(b",\"ts\":");
+        json::micros(out, call.start.0);
+        out.extend_from_slice(b",\"dur\":");
+        json::micros(out, end.saturating_sub(call.start).0);
+        calls::args(out, call, false);
+        out.extend_from_slice(b"}\n");
+    }
+
+    /// Appends a device's work as a bar on a lane of its stream, with an arrow from the call that started it.
+    pub(super) fn work(&mut self, out: &mut Vec<u8>, done: &GpuWork) {
+        let to = self.devices.lane(out, done);
+        out.extend_from_slice(b",{\"ph\":\"X\",\"cat\":\"");
+        out.extend_from_slice(work::category(&done.kind).as_bytes());
+        out.extend_from_slice(b"\",\"name\":");
+        work::name(out, done);
+        out.extend_from_slice(&to);
+        out.extend_from_slice(b",\"ts\":");
+        json::micros(out, done.start.0);
+        out.extend_from_slice(b",\"dur\":");
+        json::micros(out, done.length().0);
+        work::args(out, done, Some(done.queue.stream));
+        out.extend_from_slice(b"}\n");
+        if let Some(call) = &done.call {
+            // Apart from the arrow, whose two ends share a line.
+            let from = self
+                .lanes
+                .ids(&call.thread, |ids| introduce(out, ids, &call.thread));
+            self.arrows
+                .append(out, done, |out| out.extend_from_slice(from), &to);
+        }
+    }
+
+    /// Gives the devices that did something their names, which are known in the end.
+    pub(super) fn name_devices(&mut self, out: &mut Vec<u8>, gpu: Option<&GpuProfile>) {
+        for row in gpu.map_or(&[][..], |gpu| &gpu.devices) {
+            if let Some(name) = &row.device.name {
+                self.devices.name(out, row.device.ordinal, name);
+            }
+        }
     }
 
     /// Appends an instant over the whole process that says what the trace lacks.
@@ -283,5 +371,9 @@ fn unit_name(unit: Unit) -> &'static str {
         Unit::Count => "count",
         Unit::PerSecond => "/s",
         Unit::Seconds => "seconds",
+        Unit::Watts => "W",
+        Unit::Joules => "J",
+        Unit::Celsius => "degrees C",
+        Unit::Hertz => "Hz",
     }
 }

@@ -2,16 +2,12 @@
 
 use std::collections::HashMap;
 
-use super::json;
 use crate::model::{Site, Thread};
+use crate::sink::trace_events::{json, tid};
 
 /// How many sites, and how many threads, are remembered. Programs have far fewer; those that do not (a thread for each
 /// request) pay the formatting again instead of memory.
 const REMEMBERED: usize = 65_536;
-
-/// Threads whose system id is not known get ids from here on, above what a system usually gives out. Never 0, which
-/// Perfetto takes for the main thread.
-const UNKNOWN_TID_BASE: u64 = 1_000_000;
 
 /// `,"cat":"TARGET","name":"NAME"` of one site.
 #[derive(Default)]
@@ -111,12 +107,5 @@ impl Lanes {
         }
         self.known
             .insert(thread.index, self.last_ids.as_slice().into());
-    }
-}
-
-fn tid(thread: &Thread) -> u64 {
-    match thread.os_id {
-        Some(id) if id != 0 => u64::from(id),
-        _ => UNKNOWN_TID_BASE + u64::from(thread.index),
     }
 }

@@ -5,9 +5,8 @@
 
 mod args;
 mod events;
-mod json;
+mod gpu;
 mod labels;
-mod lines;
 
 #[cfg(test)]
 mod tests;
@@ -19,11 +18,14 @@ use std::path::{self, Path, PathBuf};
 use std::time::Duration;
 
 use self::events::Events;
-use self::lines::{Destination, Lines};
 use crate::model::{
-    Diagnosis, EventRecord, Losses, Process, Profile, Sample, SpanRecord, WallAnchor,
+    Diagnosis, EventRecord, GpuBatch, Losses, Process, Profile, Sample, SpanRecord, WallAnchor,
 };
+use crate::sink::trace_events::{Destination, Lines};
 use crate::sink::{Sink, SinkError};
+
+/// How the object begins that a clean end makes of the array.
+const OBJECT: &[u8] = b"{\"traceEvents\":[";
 
 /// Writes a Chrome trace while the program runs.
 pub(crate) struct ChromeSink {
@@ -78,7 +80,7 @@ impl ChromeSink {
         process: &Process,
         anchor: WallAnchor,
     ) -> ChromeSink {
-        let mut lines = Lines::new(destination);
+        let mut lines = Lines::new(destination, OBJECT.len());
         let events = Events::new(lines.buffer(), process);
         ChromeSink {
             lines,
@@ -175,6 +177,17 @@ impl Sink for ChromeSink {
         Ok(())
     }
 
+    fn gpu(&mut self, batch: &GpuBatch<'_>) -> Result<(), SinkError> {
+        // An arrow leaves from the call's bar, which therefore comes first.
+        for call in batch.calls {
+            self.append(|events, out| events.call(out, call))?;
+        }
+        for work in batch.work {
+            self.append(|events, out| events.work(out, work))?;
+        }
+        Ok(())
+    }
+
     fn flush(&mut self) -> Result<(), SinkError> {
         self.lines.flush().map_err(|error| self.error(error))
     }
@@ -186,12 +199,16 @@ impl Sink for ChromeSink {
         _deadline: Duration,
     ) -> Result<(), SinkError> {
         // A full buffer that cannot be written is told by `finish` below.
+        let _ = self.append(|events, out| {
+            events.unfinished_calls(out);
+            events.name_devices(out, profile.gpu.as_ref());
+        });
         if let Some(losses) = events::actual(&profile.losses) {
             let _ = self.append(|events, out| events.losses(out, &losses));
         }
         let tail = self.tail(&profile.losses);
         self.lines
-            .finish(tail.as_bytes())
+            .finish(OBJECT, tail.as_bytes())
             .and_then(|()| self.still_there())
             .map_err(|error| self.error(error))
     }

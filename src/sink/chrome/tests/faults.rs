@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use super::super::Target;
-use super::super::lines::{Destination, Rewrite};
 use super::*;
 use crate::sink::SinkError;
+use crate::sink::trace_events::{Destination, Rewrite};
 
 /// A file on a disk with so many bytes left.
 #[derive(Clone)]

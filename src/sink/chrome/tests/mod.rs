@@ -3,6 +3,7 @@
 mod content;
 mod faults;
 mod golden;
+mod gpu;
 mod hostile;
 
 use std::io::{self, Write};

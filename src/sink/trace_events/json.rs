@@ -5,7 +5,7 @@ use std::io::Write as _;
 use crate::model::Value;
 
 /// What ends a text that was cut.
-pub(super) const ELLIPSIS: &str = "\u{2026}";
+pub(in crate::sink) const ELLIPSIS: &str = "\u{2026}";
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
@@ -22,14 +22,14 @@ const PAIRS: [u8; 200] = {
 };
 
 /// Appends `text` with quotes around it.
-pub(super) fn string(out: &mut Vec<u8>, text: &str) {
+pub(in crate::sink) fn string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     escaped(out, text);
     out.push(b'"');
 }
 
 /// Appends `text` as it stands between quotes.
-pub(super) fn escaped(out: &mut Vec<u8>, text: &str) {
+pub(in crate::sink) fn escaped(out: &mut Vec<u8>, text: &str) {
     let bytes = text.as_bytes();
     // Most text needs nothing else.
     if is_plain(bytes) {
@@ -92,14 +92,14 @@ fn escape(out: &mut Vec<u8>, byte: u8) {
 }
 
 /// Appends decimal digits.
-pub(super) fn unsigned(out: &mut Vec<u8>, value: u64) {
+pub(in crate::sink) fn unsigned(out: &mut Vec<u8>, value: u64) {
     let mut digits = [0; 20];
     let start = decimal(&mut digits, value);
     out.extend_from_slice(&digits[start..]);
 }
 
 /// Appends decimal digits with a sign where there is one.
-pub(super) fn signed(out: &mut Vec<u8>, value: i64) {
+pub(in crate::sink) fn signed(out: &mut Vec<u8>, value: i64) {
     if value < 0 {
         out.push(b'-');
     }
@@ -107,7 +107,7 @@ pub(super) fn signed(out: &mut Vec<u8>, value: i64) {
 }
 
 /// Appends nanoseconds as microseconds with three decimals: no nanosecond is lost, whatever the length of the run.
-pub(super) fn micros(out: &mut Vec<u8>, nanos: u64) {
+pub(in crate::sink) fn micros(out: &mut Vec<u8>, nanos: u64) {
     let mut digits = [0; 24];
     let (whole, rest) = (nanos / 1000, (nanos % 1000) as usize);
     digits[20] = b'.';
@@ -120,7 +120,7 @@ pub(super) fn micros(out: &mut Vec<u8>, nanos: u64) {
 }
 
 /// Appends `0x` and hexadecimal digits.
-pub(super) fn hex(out: &mut Vec<u8>, value: u64) {
+pub(in crate::sink) fn hex(out: &mut Vec<u8>, value: u64) {
     out.extend_from_slice(b"0x");
     let digits = (64 - value.leading_zeros()).div_ceil(4).max(1);
     for place in (0..digits).rev() {
@@ -129,7 +129,7 @@ pub(super) fn hex(out: &mut Vec<u8>, value: u64) {
 }
 
 /// Appends a number that reads back as the same `f64`; what JSON has no number for becomes text.
-pub(super) fn float(out: &mut Vec<u8>, value: f64) {
+pub(in crate::sink) fn float(out: &mut Vec<u8>, value: f64) {
     if value.is_finite() {
         display(out, format_args!("{value:?}"));
     } else if value.is_nan() {
@@ -142,7 +142,7 @@ pub(super) fn float(out: &mut Vec<u8>, value: f64) {
 }
 
 /// Appends a field's value with its type. Integers that viewers would show wrapped (beyond `i64`) become text.
-pub(super) fn value(out: &mut Vec<u8>, value: Value<'_>) {
+pub(in crate::sink) fn value(out: &mut Vec<u8>, value: Value<'_>) {
     match value {
         Value::Bool(true) => out.extend_from_slice(b"true"),
         Value::Bool(false) => out.extend_from_slice(b"false"),

@@ -7,15 +7,11 @@ use std::io::{self, Seek, SeekFrom, Write};
 /// each), small against the memory that the layer may take.
 const BUFFER_BYTES: usize = 256 * 1024;
 
-/// An array that any viewer accepts without its end. Padded, because a clean end turns it into an object in place.
-const ARRAY: &[u8; 16] = b"               [";
-const OBJECT: &[u8; 16] = b"{\"traceEvents\":[";
-
 /// The end of the object where a full disk has no room for more.
 const SHORT_TAIL: &[u8] = b"]}\n";
 
 /// A file whose written part can still be changed.
-pub(super) trait Rewrite: Write + Send {
+pub(in crate::sink) trait Rewrite: Write + Send {
     /// Forgets everything beyond `length`; the next write goes there.
     fn cut_to(&mut self, length: u64) -> io::Result<()>;
 
@@ -36,7 +32,7 @@ impl Rewrite for File {
 }
 
 /// Where the lines go.
-pub(super) enum Destination {
+pub(in crate::sink) enum Destination {
     /// Becomes an object at the end.
     File(Box<dyn Rewrite>),
     /// Stays an array, because what was written cannot be changed: a pipe, a device, a user's writer.
@@ -53,9 +49,11 @@ impl Destination {
 }
 
 /// The trace file: a buffer of whole lines and what is already written.
-pub(super) struct Lines {
+pub(in crate::sink) struct Lines {
     buffer: Vec<u8>,
     destination: Destination,
+    /// How long the start of the array is, which the start of the object replaces.
+    start: usize,
     /// Bytes of whole lines that the destination has taken.
     written: u64,
     /// The destination ends in a part of a line, which cannot be taken back.
@@ -87,14 +85,16 @@ impl Failure {
 }
 
 impl Lines {
-    /// Starts the array; nothing is written yet.
-    pub(super) fn new(destination: Destination) -> Lines {
+    /// Starts an array that any viewer accepts without its end; nothing is written yet. The array begins with `start`
+    /// bytes of padding, because a clean end turns it into an object in place.
+    pub(in crate::sink) fn new(destination: Destination, start: usize) -> Lines {
         let mut buffer = Vec::with_capacity(BUFFER_BYTES + BUFFER_BYTES / 8);
-        buffer.extend_from_slice(ARRAY);
-        buffer.push(b'\n');
+        buffer.resize(start.saturating_sub(1), b' ');
+        buffer.extend_from_slice(b"[\n");
         Lines {
             buffer,
             destination,
+            start,
             written: 0,
             torn: false,
             failure: None,
@@ -102,18 +102,18 @@ impl Lines {
     }
 
     /// Returns the buffer, to append whole lines to.
-    pub(super) fn buffer(&mut self) -> &mut Vec<u8> {
+    pub(in crate::sink) fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.buffer
     }
 
     /// Whether a write failed; from then on nothing is kept.
-    pub(super) fn failed(&self) -> bool {
+    pub(in crate::sink) fn failed(&self) -> bool {
         self.failure.is_some()
     }
 
     /// Writes the buffer if it is full.
     #[inline]
-    pub(super) fn write_if_full(&mut self) -> io::Result<()> {
+    pub(in crate::sink) fn write_if_full(&mut self) -> io::Result<()> {
         if self.buffer.len() < BUFFER_BYTES {
             return Ok(());
         }
@@ -121,7 +121,7 @@ impl Lines {
     }
 
     /// Hands everything to the system, so that it survives the process.
-    pub(super) fn flush(&mut self) -> io::Result<()> {
+    pub(in crate::sink) fn flush(&mut self) -> io::Result<()> {
         self.write()?;
         if self.failed() {
             return Ok(());
@@ -132,12 +132,18 @@ impl Lines {
         }
     }
 
-    /// Closes the trace; `tail` is the rest of the object after the array. Tells an earlier failure again.
-    pub(super) fn finish(&mut self, tail: &[u8]) -> io::Result<()> {
+    /// Closes the trace: `object` is the object up to the array, no longer than the padding, and `tail` what follows its
+    /// last element. Tells an earlier failure again.
+    pub(in crate::sink) fn finish(&mut self, object: &[u8], tail: &[u8]) -> io::Result<()> {
         let streamed = self.flush();
         let closed = match &mut self.destination {
             _ if self.torn => Ok(()),
-            Destination::File(file) => close_file(file.as_mut(), self.written, tail),
+            Destination::File(_) if self.written < self.start as u64 => Ok(()),
+            Destination::File(file) => {
+                let mut object = object.to_vec();
+                object.resize(self.start, b' ');
+                close_file(file.as_mut(), self.written, &object, tail)
+            }
             Destination::Stream(stream) => stream.write_all(b"]\n").and_then(|()| stream.flush()),
         };
         match &self.failure {
@@ -174,15 +180,12 @@ impl Lines {
 }
 
 /// The end goes first: where it does not fit, the array that was there before is left, which loads too.
-fn close_file(file: &mut dyn Rewrite, written: u64, tail: &[u8]) -> io::Result<()> {
-    if written < ARRAY.len() as u64 {
-        return Ok(());
-    }
+fn close_file(file: &mut dyn Rewrite, written: u64, object: &[u8], tail: &[u8]) -> io::Result<()> {
     let closed = append(file, written, tail);
     if closed.is_err() && append(file, written, SHORT_TAIL).is_err() {
         return closed;
     }
-    file.replace_start(OBJECT)?;
+    file.replace_start(object)?;
     closed
 }
 

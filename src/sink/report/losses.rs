@@ -1,12 +1,14 @@
 //! What is missing from the report, and what making it cost.
 
+use super::gpu;
 use super::number::{bytes, count, counted, percent, time};
 use super::page::{Page, Role};
 use super::visible::visible;
 use crate::model::{Export, Losses, Overhead, Profile};
 
 pub(super) fn print(profile: &Profile, page: &mut Page) {
-    let losses = lines(&profile.losses);
+    let mut losses = lines(&profile.losses);
+    losses.extend(gpu::losses(profile));
     page.section("LOSSES AND COST", "");
     if losses.is_empty() && !profile.exports.iter().any(has_lost) {
         page.paragraph(Role::Plain, "  ", 2, "Nothing was lost.");
@@ -138,6 +140,10 @@ fn export(export: &Export) -> String {
         (export.spilled, "written to the spill file"),
         (export.pending, "on their way"),
         (export.sampled_out, "left out by sampling"),
+        (
+            export.gpu_beyond_limit,
+            "of devices left out by max_gpu_spans",
+        ),
         (export.adopted, "left to the program's own exporter"),
     ];
     for (number, what) in others.into_iter().filter(|(number, _)| *number > 0) {

@@ -2,6 +2,7 @@
 
 mod destination;
 mod findings;
+mod gpu;
 mod json;
 mod losses;
 mod number;
@@ -145,6 +146,10 @@ pub fn report_text(profile: &Profile, diagnosis: &Diagnosis, options: &TextOptio
     let whole = split::Whole::of(profile);
     if !profile.sites.is_empty() {
         split::print(profile, &whole, &mut page);
+    }
+    // Before the tables that have columns of it, as it says what they mean.
+    gpu::print(profile, &mut page);
+    if !profile.sites.is_empty() {
         sites::print(profile, &whole, &mut page);
         tree::print(profile, &whole, &mut page);
     }

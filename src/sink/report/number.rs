@@ -93,7 +93,25 @@ pub(super) fn quantity(value: f64, unit: Unit) -> String {
         Unit::PerSecond => format!("{} /s", significant(value)),
         Unit::Seconds => time(value * 1e9),
         Unit::Count => significant(value),
+        Unit::Watts => decimal(value, "W"),
+        Unit::Joules => decimal(value, "J"),
+        Unit::Celsius => format!("{} C", significant(value)),
+        Unit::Hertz => decimal(value, "Hz"),
     }
+}
+
+/// Returns a value with a decimal prefix.
+fn decimal(value: f64, unit: &str) -> String {
+    let mut value = value;
+    let mut prefix = "";
+    for larger in ["k", "M", "G", "T"] {
+        if value.abs() < 999.5 {
+            break;
+        }
+        value /= 1000.0;
+        prefix = larger;
+    }
+    format!("{} {prefix}{unit}", significant(value))
 }
 
 /// Returns nanoseconds as [`Nanos`] prints them, below a nanosecond with digits.
@@ -177,6 +195,10 @@ mod tests {
         assert_eq!(bytes(1023.9), "1.00 KiB");
         assert_eq!(bytes(96.5 * 1024.0 * 1024.0), "96.5 MiB");
         assert_eq!(quantity(0.25, Unit::Seconds), "250 ms");
+        assert_eq!(quantity(310.0, Unit::Watts), "310 W");
+        assert_eq!(quantity(36_500.0, Unit::Joules), "36.5 kJ");
+        assert_eq!(quantity(47.0, Unit::Celsius), "47 C");
+        assert_eq!(quantity(1.98e9, Unit::Hertz), "1.98 GHz");
     }
 
     #[test]

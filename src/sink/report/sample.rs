@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use crate::model::{
-    Bucket, Confidence, Diagnosis, Distribution, Export, Failure, Finding, Losses, Nanos, OnCpu,
-    PathStats, Point, Process, Profile, Series, Severity, Site, SiteId, SiteStats, Split, Stats,
-    ThreadStats, Throughput, Unit,
+    Bucket, Confidence, Diagnosis, Distribution, Export, Failure, Finding, GpuDevice,
+    GpuDeviceStats, GpuIdle, GpuKernelStats, GpuLostRanges, GpuNotice, GpuProfile, GpuQueue,
+    GpuSource, GpuStats, GpuStreamStats, GpuTotals, Losses, Nanos, OnCpu, PathStats, Point,
+    Process, Profile, Series, Severity, Site, SiteId, SiteStats, Split, Stats, ThreadStats,
+    Throughput, Unit,
 };
 
 const MS: u64 = 1_000_000;
@@ -277,4 +279,119 @@ fn diagnosis() -> Diagnosis {
         findings: vec![hot, tail, evil],
         checked: vec!["CTX002", "CTX101", "CTX102", "CTX603"],
     }
+}
+
+/// The same program, with two devices of three at work.
+pub(super) fn rich_with_gpu() -> (Profile, Diagnosis) {
+    let (mut profile, diagnosis) = rich();
+    let totals = |busy_ms: u64, kernels: u64| GpuTotals {
+        busy: Nanos(busy_ms * MS),
+        kernels,
+        kernel_time: Nanos(busy_ms * MS * 9 / 10),
+        copies: kernels / 10,
+        copy_time: Nanos(busy_ms * MS / 5),
+        to_device_bytes: kernels << 20,
+        to_host_bytes: kernels << 14,
+        pageable_copies: kernels / 40,
+        pageable_bytes: kernels << 18,
+        launches: kernels + kernels / 10,
+        launch_time: Nanos(kernels * 4_200),
+        syncs: kernels / 100,
+        sync_time: Nanos(busy_ms * MS / 2),
+        allocations: 12,
+        allocated_bytes: 9 << 30,
+        memory_time: Nanos(3 * MS),
+        launch_delay: Some(distribution(&[(5_000, kernels), (90_000, kernels / 50)])),
+        sources: vec![GpuSource::Cupti],
+        ..GpuTotals::default()
+    };
+    let device = |ordinal, totals: GpuTotals, window_ms: u64| {
+        let idle = GpuIdle {
+            host: Nanos(window_ms * MS / 4),
+            kernel: Nanos(window_ms * MS / 100),
+            other: Nanos(window_ms * MS / 50),
+        };
+        let mut stream = GpuStreamStats::new(GpuQueue::new(ordinal, ordinal + 1, 7));
+        stream.totals = totals.clone();
+        stream.idle = idle;
+        stream.max_queue_depth = Some(38);
+        GpuDeviceStats {
+            device: GpuDevice {
+                ordinal,
+                name: Some("NVIDIA H200\u{1b}[1m".to_owned()),
+                uuid: Some("GPU-00000000-1111-2222-3333-444444444444".to_owned()),
+                memory_bytes: Some(150_754_820_096),
+                multiprocessors: Some(132),
+            },
+            totals,
+            window: Nanos(window_ms * MS),
+            idle,
+            peak_bytes: (ordinal == 0).then_some(9 << 30),
+            streams: vec![stream],
+        }
+    };
+    let kernel = |name: &str, runs: u64, time_us: u64| {
+        let mut row = GpuKernelStats::new(name.into());
+        row.runs = runs;
+        row.time = Nanos(time_us * 1_000);
+        row.min = Nanos(time_us * 1_000 / runs / 2);
+        row.max = Nanos(time_us * 1_000 / runs * 3);
+        row
+    };
+    let mut reported = totals(1_500, 2_000);
+    reported.sources = vec![GpuSource::Events, GpuSource::Reported];
+    reported.ranges = 12;
+    reported.range_time = Nanos(300 * MS);
+    let idle = GpuDeviceStats {
+        device: GpuDevice {
+            ordinal: 2,
+            ..GpuDevice::default()
+        },
+        ..GpuDeviceStats::default()
+    };
+    profile.gpu = Some(GpuProfile {
+        notices: vec![GpuNotice::new(
+            "memory and power",
+            "libnvidia-ml.so.1 has no nvmlDeviceGetPowerUsage\u{7}; update the driver.",
+        )],
+        devices: vec![
+            device(0, totals(6_000, 12_000), 9_000),
+            device(1, reported, 8_000),
+            idle,
+        ],
+        kernels: vec![
+            kernel(
+                "void gemm_f32_nn<128, 64, true>(float const*, float const*, float*)",
+                6_000,
+                4_100_000,
+            ),
+            kernel("softmax_rows", 3_000, 900_000),
+            kernel("relu", 1_200, 500_000),
+            kernel("layer_norm", 1_000, 400_000),
+            kernel("\u{1b}]0;evil", 700, 300_000),
+            kernel("add", 100, 20_000),
+        ],
+        outside: totals(20, 100),
+        unattributed: 7,
+        dropped_records: 1_000,
+        dropped_calls: 1,
+        unfinished: 2,
+        unknown_calls: 3,
+        lost_ranges: GpuLostRanges {
+            captured: 4,
+            exhausted: 5,
+            failed: 6,
+        },
+    });
+    let gpu = |total_ms, own_ms| {
+        Some(Box::new(GpuStats {
+            total: totals(total_ms, 5_000),
+            own: totals(own_ms, 100),
+        }))
+    };
+    profile.sites[0].stats.gpu = gpu(5_400, 400);
+    profile.sites[4].stats.gpu = gpu(7_400, 0);
+    profile.paths[0].stats.gpu = gpu(7_400, 0);
+    profile.paths[1].stats.gpu = gpu(5_400, 400);
+    (profile, diagnosis)
 }

@@ -7,7 +7,7 @@ use super::page::{Line, Page, Role};
 use super::split::Whole;
 use super::table::Table;
 use super::visible::visible;
-use crate::model::{Nanos, Profile, Site, SiteStats};
+use crate::model::{GpuTotals, Nanos, Profile, Site, SiteStats};
 
 /// Rows of the table.
 const TOP: usize = 20;
@@ -59,6 +59,7 @@ pub(super) fn print(profile: &Profile, whole: &Whole, page: &mut Page) {
     let rows = profile.sites.get(..TOP).unwrap_or(&profile.sites);
     let errors = rows.iter().any(|row| row.stats.errors > 0);
     let asynchronous = rows.iter().any(|row| row.stats.is_async());
+    let gpu = rows.iter().any(|row| row.stats.gpu.is_some());
     page.section(
         "SITES BY SELF TIME",
         if asynchronous {
@@ -72,6 +73,9 @@ pub(super) fn print(profile: &Profile, whole: &Whole, page: &mut Page) {
         titles.push("err");
     }
     titles.extend(["self", "self %", "busy"]);
+    if gpu {
+        titles.extend(["GPU", "GPU own"]);
+    }
     if asynchronous {
         titles.push("idle");
     }
@@ -82,7 +86,7 @@ pub(super) fn print(profile: &Profile, whole: &Whole, page: &mut Page) {
     let mut table = Table::new(&titles);
     let labels = labels(profile);
     for (row, label) in rows.iter().zip(&labels) {
-        table.row(cells(row, label, whole, errors, asynchronous));
+        table.row(cells(row, label, whole, [errors, gpu, asynchronous]));
     }
     let dropped = table.print(page);
     if !dropped.is_empty() {
@@ -106,8 +110,7 @@ fn cells(
     row: &SiteStats,
     label: &str,
     whole: &Whole,
-    errors: bool,
-    asynchronous: bool,
+    [errors, gpu, asynchronous]: [bool; 3],
 ) -> Vec<(Role, String)> {
     let stats = &row.stats;
     let mark = if stats.is_async() { "~ " } else { "" };
@@ -126,6 +129,14 @@ fn cells(
     cells.push((Role::Strong, stats.self_time.to_string()));
     cells.push((Role::Strong, percent(whole.share(stats.self_time))));
     cells.push((Role::Plain, stats.busy.to_string()));
+    if gpu {
+        let of = stats.gpu.as_deref();
+        let busy = |totals: Option<&GpuTotals>| {
+            totals.map_or_else(|| "-".to_owned(), |totals| totals.busy.to_string())
+        };
+        cells.push((Role::Plain, busy(of.map(|gpu| &gpu.total))));
+        cells.push((Role::Plain, busy(of.map(|gpu| &gpu.own))));
+    }
     if asynchronous {
         let idle = stats
             .idle

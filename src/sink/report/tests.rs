@@ -5,9 +5,9 @@ use serde_json::Value;
 use unicode_width::UnicodeWidthStr;
 
 use super::json::Document;
-use super::sample::{rich, site, sync_stats};
+use super::sample::{rich, rich_with_gpu, site, sync_stats};
 use super::*;
-use crate::model::{Export, Losses, Nanos, PathStats, ThreadStats};
+use crate::model::{Export, GpuNotice, GpuProfile, Losses, Nanos, PathStats, ThreadStats};
 
 fn golden(name: &str, actual: &str) {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -38,6 +38,81 @@ fn the_text_report_reads_as_agreed() {
     }
     let empty = report_text(&Profile::default(), &Diagnosis::default(), &wide);
     golden("report_empty.txt", &empty);
+}
+
+#[test]
+fn the_text_report_of_a_program_with_gpus_reads_as_agreed() {
+    let (profile, diagnosis) = rich_with_gpu();
+    for (name, options) in [
+        ("report_gpu_100.txt", TextOptions::default()),
+        ("report_gpu_60.txt", TextOptions::default().width(60)),
+    ] {
+        golden(name, &report_text(&profile, &diagnosis, &options));
+    }
+}
+
+#[test]
+fn the_json_report_of_a_program_with_gpus_reads_as_agreed() {
+    let (profile, diagnosis) = rich_with_gpu();
+    let json = json(&profile, &diagnosis);
+    let gpu = serde_json::to_string_pretty(&json["gpu"]).unwrap();
+    golden("report_gpu.json", &(gpu + "\n"));
+    let of_path = &json["paths"][1];
+    assert_eq!(of_path["path"], serde_json::json!(["index", "tokenise"]));
+    for row in [of_path, &json["sites"][0]] {
+        assert_eq!(row["gpu"]["total"]["busy_ns"], 5_400_000_000_u64);
+        assert_eq!(row["gpu"]["own"]["busy_ns"], 400_000_000);
+        assert_eq!(row["gpu"]["own"]["launch_delay"]["count"], 102);
+    }
+    assert!(
+        json["sites"][1].get("gpu").is_none(),
+        "it had no device do anything"
+    );
+}
+
+#[test]
+fn the_device_time_of_a_program_is_never_said_to_be_that_of_its_calls() {
+    let (mut profile, diagnosis) = rich_with_gpu();
+    let gpu = profile.gpu.as_mut().unwrap();
+    gpu.devices.truncate(1);
+    gpu.devices[0].totals.launch_time = Nanos(7_777_000_000);
+    gpu.devices[0].totals.sync_time = Nanos(8_888_000_000);
+    let text = report_text(&profile, &diagnosis, &TextOptions::default().width(160));
+    let section = text.split("\nGPU  ").nth(1).unwrap();
+    let section = section.split("SITES BY SELF TIME").next().unwrap();
+    assert_eq!(text.matches("device time").count(), 1);
+    for (time, what) in [
+        ("7.78 s", "launch calls (host)"),
+        ("8.89 s", "waiting calls (host)"),
+    ] {
+        let line = section.lines().find(|line| line.contains(time)).unwrap();
+        assert!(line.contains(what), "{line}");
+        assert_eq!(section.matches(time).count(), 1);
+    }
+}
+
+#[test]
+fn a_program_in_which_no_device_did_anything_says_why() {
+    let (mut profile, diagnosis) = rich();
+    let text = report_text(&profile, &diagnosis, &TextOptions::default());
+    assert!(!text.contains("GPU"));
+    profile.gpu = Some(GpuProfile {
+        notices: vec![GpuNotice::new(
+            "kernels and copies",
+            "there is no libcuda.so.1.",
+        )],
+        ..GpuProfile::default()
+    });
+    profile.losses = Losses::default();
+    profile.exports.clear();
+    let text = report_text(&profile, &diagnosis, &TextOptions::default());
+    assert!(text.contains("Not measured: kernels and copies - there is no libcuda.so.1.\n"));
+    assert!(text.contains("No device did anything.\n"));
+    assert!(text.contains("Nothing was lost."));
+    profile.gpu.as_mut().unwrap().unattributed = 1;
+    let text = report_text(&profile, &diagnosis, &TextOptions::default());
+    assert!(text.contains("1 piece of GPU work whose call was not seen"));
+    assert!(!text.contains("Nothing was lost."));
 }
 
 #[test]
@@ -242,7 +317,7 @@ fn the_shares_of_the_split_add_up_to_all() {
 
 #[test]
 fn hostile_names_reach_no_terminal() {
-    let (profile, diagnosis) = rich();
+    let (profile, diagnosis) = rich_with_gpu();
     let text = report_text(&profile, &diagnosis, &TextOptions::default());
     for c in text.chars() {
         assert!(c == '\n' || !c.is_control(), "{c:?}");
@@ -575,7 +650,11 @@ proptest! {
         names in prop::collection::vec("\\PC{0,40}|[文👩‍💻\u{301}\u{fe0f}\u{200d}a1🇩🇪ﷺ]{0,60}|.{0,200}", 9),
         unicode: bool,
     ) {
-        let (mut profile, mut diagnosis) = rich();
+        let (mut profile, mut diagnosis) = rich_with_gpu();
+        if let Some(gpu) = &mut profile.gpu {
+            gpu.kernels[0].name = names[7].as_str().into();
+            gpu.devices[0].device.name = Some(names[6].clone());
+        }
         for (row, name) in profile.sites.iter_mut().zip(&names) {
             row.site = site(row.site.id.0, leak(name.clone()), leak(names[8].clone()), "a.rs", 1);
         }

@@ -30,9 +30,17 @@ pub(super) fn print(profile: &Profile, whole: &Whole, page: &mut Page) {
         .iter()
         .zip(&shown)
         .any(|(path, &shown)| shown && path.stats.idle.is_some());
+    let gpu = profile
+        .paths
+        .iter()
+        .zip(&shown)
+        .any(|(path, &shown)| shown && path.stats.gpu.is_some());
     let mut titles = vec!["path", "calls", "busy", "busy %", "self"];
     if idle {
         titles.push("idle");
+    }
+    if gpu {
+        titles.push("GPU");
     }
     let mut table = Table::new(&titles);
     let names: HashMap<SiteId, String> = profile
@@ -70,6 +78,11 @@ pub(super) fn print(profile: &Profile, whole: &Whole, page: &mut Page) {
                 .stats
                 .idle
                 .map_or_else(|| "-".to_owned(), |idle| idle.to_string());
+            cells.push((Role::Plain, text));
+        }
+        if gpu {
+            let of = path.stats.gpu.as_ref();
+            let text = of.map_or_else(|| "-".to_owned(), |gpu| gpu.total.busy.to_string());
             cells.push((Role::Plain, text));
         }
         table.row(cells);

@@ -10,6 +10,7 @@
 mod account;
 mod ambient;
 mod batch;
+mod children;
 mod context;
 mod encode;
 mod error;

@@ -7,12 +7,14 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::Message;
 
 use super::batch::Batch;
+use super::children::Children;
 use super::encode::{self, OTEL_KIND, SpanEncoder};
 use super::exporter::Exporter;
 use super::metrics::{Metrics, MetricsSettings};
 use super::sampling::Tail;
 use super::settings::Settings;
-use crate::model::{Diagnosis, Export, Operation, Profile, Sample, SiteId, WallAnchor};
+use crate::model::{Diagnosis, Export, GpuBatch, GpuWork, Operation, Profile, Sample};
+use crate::model::{SiteId, WallAnchor};
 use crate::sink::{Sink, SinkError, Wants};
 
 const NAME: &str = "otlp";
@@ -32,6 +34,7 @@ pub(crate) struct OtlpSink {
     needs_profile: bool,
     schedule_delay: Duration,
     wants_traces: bool,
+    children: Children,
     metrics: Option<Meter>,
     left_out: u64,
     adopted: u64,
@@ -119,6 +122,7 @@ impl OtlpSink {
             needs_profile: rules.needs_profile() && settings.traces.is_some(),
             schedule_delay: settings.schedule_delay,
             wants_traces: settings.traces.is_some(),
+            children: Children::new(settings.max_gpu_spans),
             metrics: settings
                 .metrics
                 .is_some()
@@ -139,6 +143,21 @@ impl OtlpSink {
             self.batch.append(|out| encoder.append(out, operation));
         } else if let Some(tail) = &mut self.tail {
             tail.take(operation, &mut self.encoder, &mut self.batch, now);
+        } else {
+            self.left_out += 1;
+        }
+    }
+
+    fn gpu_work(&mut self, work: &GpuWork) {
+        let Some(ids) = self.children.ids(work) else {
+            return;
+        };
+        let encoder = &mut self.encoder;
+        let append = |out: &mut Vec<u8>| encoder.append_gpu(out, work, &ids);
+        if ids.sampled {
+            self.batch.append(append);
+        } else if let Some(tail) = &mut self.tail {
+            tail.take_child(ids.trace, append, &mut self.batch);
         } else {
             self.left_out += 1;
         }
@@ -173,6 +192,7 @@ impl OtlpSink {
         export.name = NAME.to_owned();
         export.sampled_out += self.left_out;
         export.adopted += self.adopted;
+        export.gpu_beyond_limit += self.children.beyond();
         export.pending += self.batch.pending();
         if let Some(tail) = &self.tail {
             export.sampled_out += tail.left_out();
@@ -195,6 +215,7 @@ impl Sink for OtlpSink {
             fields: self.wants_traces,
             operations: self.wants_traces,
             samples: self.metrics.is_some(),
+            gpu: self.wants_traces,
             ..Wants::PROFILE
         }
     }
@@ -206,6 +227,14 @@ impl Sink for OtlpSink {
         }
         self.settle(now);
         self.batch.close_after(self.schedule_delay);
+        self.hand_over();
+        Ok(())
+    }
+
+    fn gpu(&mut self, batch: &GpuBatch<'_>) -> Result<(), SinkError> {
+        for work in batch.work {
+            self.gpu_work(work);
+        }
         self.hand_over();
         Ok(())
     }

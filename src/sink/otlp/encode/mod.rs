@@ -5,6 +5,7 @@
 
 mod attributes;
 mod event;
+mod gpu;
 mod protobuf;
 mod status;
 
@@ -17,6 +18,7 @@ use self::attributes::Attributes;
 use self::protobuf::{bytes, fixed64_field, message, number, sized_field, sized_len, varint_field};
 use self::status::Status;
 use crate::model::{Entry, FOLLOWS_FROM, Operation, Site, SiteId, Thread, Value, WallAnchor};
+use crate::model::{GpuWork, Ids, Nanos};
 
 /// `ScopeSpans.spans`.
 const SPAN: u8 = sized_field(2);
@@ -79,6 +81,13 @@ impl SpanEncoder {
         failed
     }
 
+    /// Appends what a device did for an operation, as a child of it; nothing where the operation is unknown.
+    pub(super) fn append_gpu(&mut self, out: &mut Vec<u8>, work: &GpuWork, ids: &Ids) {
+        message(out, SPAN, |out| {
+            gpu::span(out, self.anchor, &mut self.attributes, work, ids)
+        });
+    }
+
     #[inline]
     fn span(&mut self, out: &mut Vec<u8>, operation: &Operation<'_>) -> bool {
         self.head(out, operation);
@@ -100,34 +109,13 @@ impl SpanEncoder {
     /// Appends what every span has.
     #[inline]
     fn head(&self, out: &mut Vec<u8>, operation: &Operation<'_>) {
-        let ids = &operation.ids;
-        let mut flags = HAS_IS_REMOTE;
-        if ids.sampled {
-            flags |= SAMPLED;
-        }
-        if ids.parent_is_remote {
-            flags |= IS_REMOTE;
-        }
-        // One piece of fixed length is faster than several.
-        let mut head = [0; 52];
-        head[..2].copy_from_slice(&[TRACE_ID, 16]);
-        head[2..18].copy_from_slice(&ids.trace.0.to_be_bytes());
-        head[18..20].copy_from_slice(&[SPAN_ID, 8]);
-        head[20..28].copy_from_slice(&ids.span.0.to_be_bytes());
-        head[28..30].copy_from_slice(&FLAGS);
-        head[30..34].copy_from_slice(&flags.to_le_bytes());
-        head[34] = START;
-        let start = self.anchor.unix_ns_at(operation.start);
-        head[35..43].copy_from_slice(&start.to_le_bytes());
-        head[43] = END;
-        let end = self.anchor.unix_ns_at(operation.end);
-        head[44..].copy_from_slice(&end.to_le_bytes());
-        out.extend_from_slice(&head);
-        if let Some(parent) = ids.parent {
-            let mut bytes = [PARENT_SPAN_ID, 8, 0, 0, 0, 0, 0, 0, 0, 0];
-            bytes[2..].copy_from_slice(&parent.0.to_be_bytes());
-            out.extend_from_slice(&bytes);
-        }
+        head(
+            out,
+            self.anchor,
+            &operation.ids,
+            operation.start,
+            operation.end,
+        );
         bytes(out, NAME, operation.display_name().as_bytes());
     }
 
@@ -201,6 +189,36 @@ impl SpanEncoder {
             self.sites.resize(index + 1, Box::default());
         }
         self.sites[index] = out[start..].into();
+    }
+}
+
+/// Appends what every span has but its name.
+#[inline]
+fn head(out: &mut Vec<u8>, anchor: WallAnchor, ids: &Ids, start: Nanos, end: Nanos) {
+    let mut flags = HAS_IS_REMOTE;
+    if ids.sampled {
+        flags |= SAMPLED;
+    }
+    if ids.parent_is_remote {
+        flags |= IS_REMOTE;
+    }
+    // One piece of fixed length is faster than several.
+    let mut head = [0; 52];
+    head[..2].copy_from_slice(&[TRACE_ID, 16]);
+    head[2..18].copy_from_slice(&ids.trace.0.to_be_bytes());
+    head[18..20].copy_from_slice(&[SPAN_ID, 8]);
+    head[20..28].copy_from_slice(&ids.span.0.to_be_bytes());
+    head[28..30].copy_from_slice(&FLAGS);
+    head[30..34].copy_from_slice(&flags.to_le_bytes());
+    head[34] = START;
+    head[35..43].copy_from_slice(&anchor.unix_ns_at(start).to_le_bytes());
+    head[43] = END;
+    head[44..].copy_from_slice(&anchor.unix_ns_at(end).to_le_bytes());
+    out.extend_from_slice(&head);
+    if let Some(parent) = ids.parent {
+        let mut bytes = [PARENT_SPAN_ID, 8, 0, 0, 0, 0, 0, 0, 0, 0];
+        bytes[2..].copy_from_slice(&parent.0.to_be_bytes());
+        out.extend_from_slice(&bytes);
     }
 }
 

@@ -5,6 +5,7 @@
 //! for which the conventions have counters only; a counter made up from rates would not be one, so they are gauges of
 //! this crate with the attributes of the convention.
 
+use super::gpu;
 use crate::model::Unit;
 
 /// How readings of one series are sent.
@@ -17,12 +18,16 @@ pub(super) struct Convention<'a> {
     /// What a reading is multiplied with.
     pub(super) factor: f64,
     pub(super) attribute: Option<(&'static str, &'static str)>,
+    /// What names the GPU that the series is of, such as `gpu.0`.
+    pub(super) device: Option<&'a str>,
 }
 
 /// What kind of OTLP metric the readings become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Instrument {
     Gauge,
+    /// A sum that only grows. The readings are what it is since the start.
+    Counter,
     /// A sum that may fall.
     UpDownCounter,
 }
@@ -31,7 +36,7 @@ use Instrument::{Gauge, UpDownCounter};
 
 type Row = (&'static str, Unit, Convention<'static>);
 
-/// Every series of `src/resources`.
+/// Every series of `src/resources` but those of GPUs.
 const TABLE: &[Row] = &[
     (
         "process.cpu",
@@ -222,7 +227,7 @@ const NETWORK: Convention<'static> = row(
     "Bytes that all network interfaces but the loopback carried per second.",
 );
 
-const fn row(
+pub(super) const fn row(
     name: &'static str,
     unit: &'static str,
     instrument: Instrument,
@@ -235,16 +240,17 @@ const fn row(
         instrument,
         factor: 1.0,
         attribute: None,
+        device: None,
     }
 }
 
 impl Convention<'static> {
-    const fn times(mut self, factor: f64) -> Self {
+    pub(super) const fn times(mut self, factor: f64) -> Self {
         self.factor = factor;
         self
     }
 
-    const fn with(mut self, key: &'static str, value: &'static str) -> Self {
+    pub(super) const fn with(mut self, key: &'static str, value: &'static str) -> Self {
         self.attribute = Some((key, value));
         self
     }
@@ -255,18 +261,19 @@ impl<'a> Convention<'a> {
     pub(super) fn of(series: &'a str, unit: Unit) -> Convention<'a> {
         let known = TABLE
             .iter()
-            .find(|(name, in_unit, _)| *name == series && *in_unit == unit);
-        known.map_or_else(
-            || Convention {
+            .find(|(name, in_unit, _)| *name == series && *in_unit == unit)
+            .map(|(_, _, convention)| *convention);
+        known
+            .or_else(|| gpu::convention(series, unit))
+            .unwrap_or(Convention {
                 name: series,
                 unit: ucum(unit),
                 description: "",
                 instrument: Gauge,
                 factor: 1.0,
                 attribute: None,
-            },
-            |(_, _, convention)| *convention,
-        )
+                device: None,
+            })
     }
 }
 
@@ -279,6 +286,10 @@ fn ucum(unit: Unit) -> &'static str {
         Unit::Count => "1",
         Unit::PerSecond => "1/s",
         Unit::Seconds => "s",
+        Unit::Watts => "W",
+        Unit::Joules => "J",
+        Unit::Celsius => "Cel",
+        Unit::Hertz => "Hz",
     }
 }
 

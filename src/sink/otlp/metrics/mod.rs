@@ -8,12 +8,13 @@
 //! | `spans` | calls and durations of each site |
 //! | `exponential` | from a distribution to an exponential histogram |
 //! | `readings` | resource readings until the next request |
-//! | `conventions` | names, units and instruments of the readings |
+//! | `conventions`, `gpu` | names, units and instruments of the readings |
 //! | `own` | the exporter's own counters, and losses |
 //! | `points` | small builders |
 
 mod conventions;
 mod exponential;
+mod gpu;
 mod own;
 mod points;
 mod readings;
@@ -145,7 +146,13 @@ impl Metrics {
             self.spans
                 .append(profile, service, counts, of_capture, &mut metrics);
         }
-        self.pending.drain(profile.started, &mut metrics);
+        let devices: Vec<_> = profile
+            .gpu
+            .iter()
+            .flat_map(|gpu| gpu.devices.iter().map(|stats| stats.device.clone()))
+            .collect();
+        self.pending
+            .drain(profile.started, &devices, readings, &mut metrics);
         if let Some(cpu) = profile.process.cpu {
             metrics.extend(self.cpu_time(cpu, readings, of_capture));
         }

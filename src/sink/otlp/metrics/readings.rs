@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 use opentelemetry_proto::tonic::metrics::v1::{Metric, number_data_point};
 
 use super::conventions::{Convention, Instrument};
-use super::points::{attribute, gauge, point, up_down_counter};
-use crate::model::{Nanos, Sample, Unit, WallAnchor};
+use super::gpu;
+use super::points::{Aggregation, attribute, counter, gauge, point, up_down_counter};
+use crate::model::{GpuDevice, Nanos, Sample, Unit, WallAnchor};
 
 /// The most readings of one series between two requests: a minute of the default interval of 250 ms, and some.
 const MAX_PER_SERIES: usize = 256;
@@ -20,6 +21,8 @@ pub(super) struct Pending {
     by_series: BTreeMap<String, Series>,
     len: usize,
     dropped: u64,
+    /// Of each series that is a counter, the last time and value that was sent.
+    sent: BTreeMap<String, (u64, f64)>,
 }
 
 #[derive(Debug)]
@@ -55,8 +58,14 @@ impl Pending {
         std::mem::take(&mut self.dropped)
     }
 
-    /// Moves everything into metrics.
-    pub(super) fn drain(&mut self, anchor: WallAnchor, metrics: &mut Vec<Metric>) {
+    /// Moves everything into metrics; counters are aggregated as told.
+    pub(super) fn drain(
+        &mut self,
+        anchor: WallAnchor,
+        devices: &[GpuDevice],
+        aggregation: Aggregation,
+        metrics: &mut Vec<Metric>,
+    ) {
         let taken = std::mem::take(&mut self.by_series);
         self.len = 0;
         // Several series may be one metric with different attributes.
@@ -70,23 +79,33 @@ impl Pending {
             let (_, points) = by_metric
                 .entry(key)
                 .or_insert_with(|| (convention.description, Vec::new()));
-            let start = match instrument {
-                Instrument::Gauge => 0,
-                Instrument::UpDownCounter => anchor.unix_ns,
-            };
+            let mut attributes = convention
+                .device
+                .map_or(Vec::new(), |device| gpu::attributes(device, devices));
+            attributes.extend(convention.attribute.map(|(key, of)| attribute(key, of)));
             points.extend(series.readings.iter().map(|&(at, value)| {
-                let attributes = convention
-                    .attribute
-                    .map(|(key, value)| attribute(key, value));
-                let value = number_data_point::Value::AsDouble(value * factor);
                 let time = anchor.unix_ns_at(at);
-                point(value, start, time, attributes.into_iter().collect())
+                let mut value = value * factor;
+                let start = match instrument {
+                    Instrument::Gauge => 0,
+                    Instrument::Counter if aggregation == Aggregation::Delta => {
+                        let last = self.sent.entry(name.clone());
+                        let (since, sent) = last.or_insert((anchor.unix_ns, 0.0));
+                        let start = std::mem::replace(since, time);
+                        value -= std::mem::replace(sent, value);
+                        start
+                    }
+                    Instrument::Counter | Instrument::UpDownCounter => anchor.unix_ns,
+                };
+                let value = number_data_point::Value::AsDouble(value);
+                point(value, start, time, attributes.clone())
             }));
         }
-        metrics.extend(by_metric.into_iter().map(
+        metrics.extend(by_metric.into_iter().filter_map(
             |((name, unit, instrument), (description, points))| match instrument {
-                Instrument::Gauge => gauge(name, unit, description, points),
-                Instrument::UpDownCounter => up_down_counter(name, unit, description, points),
+                Instrument::Gauge => Some(gauge(name, unit, description, points)),
+                Instrument::Counter => counter(name, unit, description, aggregation, points),
+                Instrument::UpDownCounter => Some(up_down_counter(name, unit, description, points)),
             },
         ));
     }
@@ -96,6 +115,11 @@ impl Pending {
 mod tests {
     use super::*;
     use crate::sink::otlp::metrics::points::points_of;
+
+    fn drain(pending: &mut Pending, metrics: &mut Vec<Metric>) {
+        let cumulative = Aggregation::Cumulative;
+        pending.drain(WallAnchor::default(), &[], cumulative, metrics);
+    }
 
     #[test]
     fn the_newest_readings_of_a_series_are_kept_and_the_others_counted() {
@@ -110,9 +134,9 @@ mod tests {
         assert_eq!(pending.by_series["b"].readings.len(), 1);
 
         let mut metrics = Vec::new();
-        pending.drain(WallAnchor::default(), &mut metrics);
+        drain(&mut pending, &mut metrics);
         assert_eq!(metrics.iter().map(points_of).sum::<u64>(), 257);
-        pending.drain(WallAnchor::default(), &mut metrics);
+        drain(&mut pending, &mut metrics);
         assert_eq!(metrics.len(), 2);
     }
 

@@ -109,6 +109,36 @@ impl Tail {
         }
     }
 
+    /// Takes what a device did for a trace that the head left out; follows the trace, and keeps none.
+    pub(crate) fn take_child(
+        &mut self,
+        trace: TraceId,
+        append: impl FnOnce(&mut Vec<u8>),
+        batch: &mut Batch,
+    ) {
+        if let Some(&kept) = self.decisions.get(&trace) {
+            match kept {
+                true => batch.append(append),
+                false => self.left_out += 1,
+            }
+            return;
+        }
+        let Some(held) = self.held.get_mut(&trace) else {
+            // None of the trace's operations has come, and the work of a device comes later than they do.
+            self.left_out += 1;
+            return;
+        };
+        if held.kept {
+            return batch.append(append);
+        }
+        let before = held.bytes.capacity();
+        append(&mut held.bytes);
+        held.spans += 1;
+        self.held_spans += 1;
+        self.held_bytes += held.bytes.capacity() - before;
+        self.make_room();
+    }
+
     /// Takes an operation of a trace that was left out.
     fn take_late(
         &mut self,
@@ -164,6 +194,10 @@ impl Tail {
                 self.keep(trace, batch);
             }
         }
+        self.make_room();
+    }
+
+    fn make_room(&mut self) {
         while self.held_bytes > self.rules.max_tail_bytes {
             // Of those that are closed hardly anything more is to come.
             let closed = self.closed.pop_front().map(|(trace, _)| trace);

@@ -46,6 +46,7 @@ pub struct Otlp {
     pub(super) spill: Option<PathBuf>,
     pub(super) schedule_delay: Option<Duration>,
     pub(super) adopt_ids: bool,
+    pub(super) max_gpu_spans: Option<u32>,
     pub(super) max_batch_spans: Option<usize>,
     pub(super) span_exporter: Option<Held>,
     pub(super) traces: Option<bool>,
@@ -112,6 +113,7 @@ impl Otlp {
             max_queue_bytes: 64 << 20,
             spill: None,
             schedule_delay: None,
+            max_gpu_spans: None,
             adopt_ids: false,
             max_batch_spans: None,
             span_exporter: None,
@@ -220,6 +222,17 @@ impl Otlp {
     /// Limits the spans of one request. Default: 2048.
     pub fn max_batch_spans(mut self, spans: usize) -> Otlp {
         self.max_batch_spans = Some(spans);
+        self
+    }
+
+    /// Limits the spans that one operation gets for what devices did for it: kernels, copies, fills, ranges. Default: 128;
+    /// 0 for none. What lies beyond is counted in [`Export::gpu_beyond_limit`](crate::Export::gpu_beyond_limit), and in the
+    /// statistics as always.
+    ///
+    /// They are children of the operation, with the device's times and attributes `gpu.*`. A model launches thousands of
+    /// kernels for one call, which no backend shows well.
+    pub fn max_gpu_spans(mut self, spans: u32) -> Otlp {
+        self.max_gpu_spans = Some(spans);
         self
     }
 

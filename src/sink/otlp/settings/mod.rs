@@ -88,6 +88,7 @@ pub(crate) struct Settings {
     pub(crate) schedule_delay: Duration,
     /// Another layer in a box makes the ids.
     pub(crate) adopt_ids: bool,
+    pub(crate) max_gpu_spans: u32,
     /// Between two exports of metrics.
     pub(crate) metrics_interval: Duration,
     pub(crate) temporality: Temporality,

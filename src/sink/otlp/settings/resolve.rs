@@ -15,6 +15,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const SCHEDULE_DELAY: Duration = Duration::from_secs(1);
 const METRICS_INTERVAL: Duration = Duration::from_secs(60);
 const MAX_BATCH_SPANS: usize = 2048;
+const MAX_GPU_SPANS: u32 = 128;
 const HOUR: Duration = Duration::from_secs(3600);
 
 impl Otlp {
@@ -67,6 +68,7 @@ impl Otlp {
                 |spans| (1..=1 << 16).contains(spans),
                 "1 to 65,536 spans",
             )?,
+            max_gpu_spans: self.max_gpu_spans.unwrap_or(MAX_GPU_SPANS),
             adopt_ids: self.adopt_ids,
             schedule_delay: within(
                 self.duration(

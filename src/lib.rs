@@ -74,6 +74,8 @@
 //! - `signals` (default): [`CortexBuilder::flush_on_signals`]. Unix.
 //! - `otlp`: `CortexBuilder::otlp`, traces and metrics to any receiver of OTLP, with the crypto provider that the program
 //!   installed for TLS; `otlp-ring` brings one.
+//! - `cuda`: `CortexBuilder::cuda`, what CUDA devices do for each span. The driver, CUPTI, NVML and NVTX are opened at run
+//!   time: it builds and runs without any of them.
 //!
 //! The minimum Rust version is 1.95, which `sysinfo` needs.
 
@@ -82,6 +84,9 @@ mod model;
 mod clock;
 
 mod capture;
+
+#[cfg(feature = "cuda")]
+pub mod gpu;
 
 mod join;
 
@@ -103,6 +108,12 @@ pub use model::{Confidence, Diagnosis, Finding, Gain, Severity};
 pub use model::{EventRecord, FOLLOWS_FROM, FieldIter, Fields, Level, SpanKind, SpanRecord, Value};
 pub use model::{Example, Export, Ids, Link, Operation, OperationEvent, SpanId, TraceId};
 pub use model::{Failure, Losses, Overhead};
+pub use model::{GpuApi, GpuCall, GpuCaller, GpuMemory};
+pub use model::{
+    GpuBatch, GpuCopy, GpuKernel, GpuKind, GpuMemoryKind, GpuQueue, GpuSource, GpuWork,
+};
+pub use model::{GpuDevice, GpuDeviceStats, GpuIdle, GpuKernelStats, GpuLostRanges};
+pub use model::{GpuNotice, GpuProfile, GpuStats, GpuStreamStats, GpuTotals};
 pub use model::{Nanos, Site, SiteId, SpanSeq, Thread, WallAnchor};
 pub use model::{OnCpu, PathStats, Process, Profile, SiteStats, Split, Stats};
 pub use model::{Point, Sample, Series, Unit};
@@ -113,7 +124,8 @@ pub use pipeline::{CortexGuard, FinishError, FlushError, SinkFailure, SinkFailur
 pub use resources::{Readings, ResourceSource};
 #[cfg(feature = "otlp")]
 pub use sink::otlp;
-pub use sink::{JsonSink, Sink, SinkError, TextOptions, TextSink, Wants, report_json, report_text};
+pub use sink::{JsonSink, KinetoSink, TextOptions, TextSink, report_json, report_text};
+pub use sink::{Sink, SinkError, Wants};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -11,6 +11,8 @@ use tracing_core::Metadata;
 
 use super::build_error::BuildError;
 use super::exits;
+#[cfg(feature = "cuda")]
+use super::gpu::{self, GpuStage};
 use super::guard::CortexGuard;
 use super::outlets::{Outlet, Turn};
 use super::readings::sampler_settings;
@@ -23,11 +25,13 @@ use crate::capture::{AmbientFn, Capture, CortexLayer, HeldFn, Limits, Overflow, 
 use crate::capture::{Settings, Streams};
 use crate::clock::{Clock, ManualClock};
 use crate::diagnose::Thresholds;
+#[cfg(feature = "cuda")]
+use crate::gpu::Cuda;
 use crate::model::{Process, Unit};
 use crate::resources::{self, Callback, ResourceSource, Sampler};
 #[cfg(feature = "otlp")]
 use crate::sink::otlp::{Otlp, OtlpSink, current_otel_span};
-use crate::sink::{ChromeSink, JsonSink, Sink, SinkError, TextSink, Wants};
+use crate::sink::{ChromeSink, JsonSink, KinetoSink, Sink, SinkError, TextSink, Wants};
 
 /// Settings of a capture. Nothing is written that was not asked for; [`init`](crate::init) asks for the report.
 ///
@@ -49,10 +53,13 @@ use crate::sink::{ChromeSink, JsonSink, Sink, SinkError, TextSink, Wants};
 #[must_use = "a builder does nothing until `build`"]
 pub struct CortexBuilder {
     chrome: Option<ChromeTo>,
+    kineto: Option<PathBuf>,
     text: TextReport,
     json: Option<PathBuf>,
     #[cfg(feature = "otlp")]
     otlp: Option<Otlp>,
+    #[cfg(feature = "cuda")]
+    cuda: Option<Cuda>,
     resources: Option<Duration>,
     sinks: Vec<Box<dyn Sink>>,
     sources: Vec<Box<dyn ResourceSource>>,
@@ -75,10 +82,13 @@ impl CortexLayer {
     pub fn builder() -> CortexBuilder {
         CortexBuilder {
             chrome: None,
+            kineto: None,
             text: TextReport::Off,
             json: None,
             #[cfg(feature = "otlp")]
             otlp: None,
+            #[cfg(feature = "cuda")]
+            cuda: None,
             resources: Some(DEFAULT_INTERVAL),
             sinks: Vec::new(),
             sources: Vec::new(),
@@ -111,11 +121,13 @@ impl CortexBuilder {
     /// | variable | values |
     /// |---|---|
     /// | `TRACING_CORTEX_CHROME` | a path, or `off` |
+    /// | `TRACING_CORTEX_KINETO` | a folder, or `off` |
     /// | `TRACING_CORTEX_REPORT` | `stderr`, `off`, or a path |
     /// | `TRACING_CORTEX_JSON` | a path, or `off` |
     /// | `TRACING_CORTEX_RESOURCES` | `off`, or an interval such as `250ms` or `1s` |
     /// | `TRACING_CORTEX_OVERFLOW` | `drop` or `block` |
     /// | `TRACING_CORTEX_SIGNALS` | `on` or `off` |
+    /// | `TRACING_CORTEX_CUDA` | `auto`, `events` (without CUPTI) or `off`; feature `cuda` |
     pub fn from_env(self) -> CortexBuilder {
         super::environment::apply(self)
     }
@@ -177,6 +189,27 @@ impl CortexBuilder {
         self
     }
 
+    /// Writes what devices did to a folder while the program runs, for Holistic Trace Analysis: a file for each device that
+    /// ran kernels or copies, as [`KinetoSink`] describes. Where none did there is no file; that is no error, and
+    /// [`GpuProfile::notices`](crate::GpuProfile::notices) says so.
+    ///
+    /// ```no_run
+    /// use tracing_cortex::CortexLayer;
+    ///
+    /// let (cortex, guard) = CortexLayer::builder().kineto("kineto").build()?;
+    /// // In Python: hta.trace_analysis.TraceAnalysis(trace_dir="kineto").get_idle_time_breakdown()
+    /// # Ok::<(), tracing_cortex::BuildError>(())
+    /// ```
+    pub fn kineto(mut self, folder: impl Into<PathBuf>) -> CortexBuilder {
+        self.kineto = Some(folder.into());
+        self
+    }
+
+    pub(super) fn no_kineto(mut self) -> CortexBuilder {
+        self.kineto = None;
+        self
+    }
+
     /// Writes the text report at exit. Default: off.
     pub fn report_text(mut self, to: impl Into<TextReport>) -> CortexBuilder {
         self.text = to.into();
@@ -230,6 +263,22 @@ impl CortexBuilder {
     #[cfg(feature = "otlp")]
     pub fn otlp(mut self, otlp: Otlp) -> CortexBuilder {
         self.otlp = Some(otlp);
+        self
+    }
+
+    /// Records what CUDA devices do, and whose it is: a kernel, a copy or a wait belongs to the span that its thread is in
+    /// when it calls the driver. Feature `cuda`.
+    ///
+    /// Without a driver, a device or CUPTI the program runs on, and the report says what is not measured and why.
+    #[cfg(feature = "cuda")]
+    pub fn cuda(mut self, cuda: Cuda) -> CortexBuilder {
+        self.cuda = Some(cuda);
+        self
+    }
+
+    #[cfg(feature = "cuda")]
+    pub(super) fn no_cuda(mut self) -> CortexBuilder {
+        self.cuda = None;
         self
     }
 
@@ -382,6 +431,10 @@ impl CortexBuilder {
             };
             outlets.push(Outlet::new(Box::new(sink), Turn::First));
         }
+        if let Some(folder) = &self.kineto {
+            let sink = opened(KinetoSink::create(folder, &process, clock.anchor()))?;
+            outlets.push(Outlet::new(Box::new(sink), Turn::First));
+        }
         // Before the user's sinks, one of which may hang.
         #[cfg(feature = "otlp")]
         let export_at = outlets.len();
@@ -431,6 +484,10 @@ impl CortexBuilder {
             ids: wants.ids,
         };
         let cost = calibrate(&clock, self.limits, streams);
+        #[cfg(feature = "cuda")]
+        let (marks, gpu_notices) = gpu::marks(self.cuda);
+        #[cfg(not(feature = "cuda"))]
+        let marks = None;
         let capture = Arc::new(Capture::new(Settings {
             clock: clock.clone(),
             limits: self.limits,
@@ -439,14 +496,27 @@ impl CortexBuilder {
             held: self.held,
             ambient: export.ambient,
             sampler: export.sampler,
+            marks,
         }));
         if export.adopts {
             capture.adopt_ids();
         }
+        #[cfg(feature = "cuda")]
+        let gpu = match self.cuda {
+            Some(cuda) => {
+                let started = GpuStage::start(cuda, &capture, gpu_notices);
+                Some(started.map_err(BuildError::Thread)?)
+            }
+            None => None,
+        };
         let samples = Arc::new(Mutex::new(VecDeque::new()));
         let sampler = match self.resources {
             Some(interval) => {
                 let mut sources = resources::standard_sources();
+                #[cfg(feature = "cuda")]
+                if let (Some(gpu), Some(cuda)) = (&gpu, self.cuda) {
+                    sources.extend(gpu.sources(cuda, interval));
+                }
                 sources.extend(self.sources);
                 let to_sinks = wants.samples.then(|| Arc::clone(&samples));
                 let settings = sampler_settings(interval, sources, clock, &capture, to_sinks);
@@ -456,6 +526,8 @@ impl CortexBuilder {
         };
         let session = Session::start(Parts {
             capture: Arc::clone(&capture),
+            #[cfg(feature = "cuda")]
+            gpu,
             outlets: outlets.into_iter().map(Arc::new).collect(),
             samples,
             sampler,
@@ -463,6 +535,7 @@ impl CortexBuilder {
             cost,
             thresholds: self.thresholds,
             deadline: self.deadline,
+            kineto: self.kineto,
         })
         .map_err(BuildError::Thread)?;
         exits::register(&session);
@@ -528,6 +601,7 @@ impl fmt::Debug for CortexBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CortexBuilder")
             .field("chrome", &self.chrome)
+            .field("kineto", &self.kineto)
             .field("text", &self.text)
             .field("json", &self.json)
             .field("resources", &self.resources)

@@ -34,8 +34,7 @@ pub(super) fn run(session: &Session) {
     suppress_on_this_thread();
     let capture = &session.capture;
     capture.set_collector(std::thread::current());
-    let streams = capture.streams();
-    let pause = if streams.spans || streams.events {
+    let pause = if capture.streams_anything() {
         STREAMING_PAUSE
     } else {
         QUIET_PAUSE
@@ -46,11 +45,19 @@ pub(super) fn run(session: &Session) {
     let mut unflushed = false;
     while !session.is_stopping() {
         let flush_asked = session.flush_asked();
+        #[cfg(feature = "cuda")]
+        if let Some(gpu) = session.gpu.as_ref().filter(|_| flush_asked.is_some()) {
+            gpu.flush();
+        }
         let mut any = session.drain(&mut drain);
         if flush_asked.is_some() {
             // Operations wait for two rounds more.
             session.drain(&mut drain);
             session.drain(&mut drain);
+        }
+        #[cfg(feature = "cuda")]
+        if let Some(gpu) = &session.gpu {
+            any |= gpu.end_round(session, flush_asked.is_some());
         }
         any |= deliver_samples(session);
         // An exporter may hold back what it was given until more is known of the trace.

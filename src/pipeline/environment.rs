@@ -7,6 +7,8 @@ use std::time::Duration;
 use super::builder::CortexBuilder;
 use super::text_report::TextReport;
 use crate::capture::Overflow;
+#[cfg(feature = "cuda")]
+use crate::gpu::Cuda;
 
 /// Applies every variable that is set.
 pub(super) fn apply(builder: CortexBuilder) -> CortexBuilder {
@@ -30,6 +32,12 @@ fn apply_from(
         builder = match value.to_str() {
             Some("off") => builder.no_chrome(),
             _ => builder.chrome(value),
+        };
+    }
+    if let Some(value) = variable("TRACING_CORTEX_KINETO") {
+        builder = match value.to_str() {
+            Some("off") => builder.no_kineto(),
+            _ => builder.kineto(value),
         };
     }
     if let Some(value) = variable("TRACING_CORTEX_REPORT") {
@@ -85,6 +93,33 @@ fn apply_from(
             ),
         }
     }
+    let name = "TRACING_CORTEX_CUDA";
+    if let Some(value) = variable(name) {
+        builder = match value.to_str() {
+            Some("off") => no_cuda(builder),
+            #[cfg(feature = "cuda")]
+            Some("auto") => builder.cuda(Cuda::auto()),
+            #[cfg(feature = "cuda")]
+            Some("events") => builder.cuda(Cuda::auto().without_cupti()),
+            _ => {
+                wrong(
+                    name,
+                    &value,
+                    match cfg!(feature = "cuda") {
+                        true => "auto, events or off",
+                        false => "off, in a build without the feature `cuda`",
+                    },
+                );
+                builder
+            }
+        };
+    }
+    builder
+}
+
+fn no_cuda(builder: CortexBuilder) -> CortexBuilder {
+    #[cfg(feature = "cuda")]
+    let builder = builder.no_cuda();
     builder
 }
 
@@ -150,6 +185,11 @@ mod tests {
             ("TRACING_CORTEX_RESOURCES", "1.5s", "Some(1.5s)"),
             ("TRACING_CORTEX_RESOURCES", "off", "resources: None"),
             ("TRACING_CORTEX_CHROME", "t.json", "Some(\"t.json\")"),
+            (
+                "TRACING_CORTEX_KINETO",
+                "traces",
+                "kineto: Some(\"traces\")",
+            ),
             ("TRACING_CORTEX_REPORT", "stderr", "text: Stderr"),
             ("TRACING_CORTEX_REPORT", "r.txt", "File(\"r.txt\")"),
             ("TRACING_CORTEX_JSON", "r.json", "Some(\"r.json\")"),

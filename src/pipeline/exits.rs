@@ -16,6 +16,10 @@ pub(super) fn register(session: &Arc<Session>) {
     sessions.push(Arc::downgrade(session));
     drop(sessions);
     watch(at_exit);
+    #[cfg(feature = "cuda")]
+    if session.gpu.is_some() {
+        crate::capture::process::watch_before_drivers(at_exit);
+    }
     if cfg!(panic = "abort") {
         hook_panics();
     }

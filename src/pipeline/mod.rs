@@ -24,6 +24,8 @@ mod builder;
 mod collector;
 mod environment;
 mod exits;
+#[cfg(feature = "cuda")]
+mod gpu;
 mod guard;
 mod init;
 mod outlets;

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use super::guard::{SinkFailure, SinkFailureKind};
 use super::lock;
 use crate::capture::{Batch, suppress_on_this_thread};
+#[cfg(feature = "cuda")]
+use crate::model::GpuBatch;
 use crate::model::{Diagnosis, Export, Operation, Profile, Sample};
 use crate::sink::{Sink, SinkError, Wants};
 
@@ -95,6 +97,13 @@ impl Outlet {
     pub(super) fn operations(&self, operations: &[Operation<'_>]) {
         if self.wants.operations && !operations.is_empty() {
             self.stream(|sink| sink.operations(operations));
+        }
+    }
+
+    #[cfg(feature = "cuda")]
+    pub(super) fn gpu(&self, batch: &GpuBatch<'_>) {
+        if self.wants.gpu {
+            self.stream(|sink| sink.gpu(batch));
         }
     }
 

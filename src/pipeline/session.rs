@@ -1,11 +1,14 @@
 //! What the threads of one capture share, and how it ends.
 
 use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::collector::{self, OwnedSample};
+#[cfg(feature = "cuda")]
+use super::gpu::GpuStage;
 use super::guard::{FinishError, FlushError, SinkFailure, SinkFailureKind, Summary};
 use super::lock;
 use super::outlets::{self, Outlet, Turn};
@@ -15,7 +18,7 @@ use crate::capture::suppress_on_this_thread;
 use crate::capture::{Batch, Capture, Cost, Drain, InFlight, Outlets};
 use crate::diagnose::{Thresholds, diagnose};
 use crate::join::Join;
-use crate::model::{Export, Failure, Process, Profile};
+use crate::model::{Export, Failure, GpuDeviceStats, GpuNotice, Nanos, Process, Profile};
 use crate::resources::{Observed, Sampler};
 
 /// One capture: its threads, its sinks, its end.
@@ -26,6 +29,8 @@ pub(super) struct Session {
     streaming: Vec<Arc<Outlet>>,
     in_flight: InFlight,
     join: Mutex<Join>,
+    #[cfg(feature = "cuda")]
+    pub(super) gpu: Option<GpuStage>,
     pub(super) aggregator: Mutex<Aggregator>,
     pub(super) samples: Arc<Mutex<VecDeque<OwnedSample>>>,
     pub(super) sampler: Option<Sampler>,
@@ -33,6 +38,8 @@ pub(super) struct Session {
     pub(super) cost: Cost,
     pub(super) thresholds: Thresholds,
     pub(super) deadline: Duration,
+    /// Where traces of devices were to go.
+    kineto: Option<PathBuf>,
     pub(super) collector: Mutex<Option<JoinHandle<()>>>,
     control: Mutex<Control>,
     changed: Condvar,
@@ -55,6 +62,8 @@ struct Control {
 /// What a session is made of.
 pub(super) struct Parts {
     pub(super) capture: Arc<Capture>,
+    #[cfg(feature = "cuda")]
+    pub(super) gpu: Option<GpuStage>,
     pub(super) outlets: Vec<Arc<Outlet>>,
     pub(super) samples: Arc<Mutex<VecDeque<OwnedSample>>>,
     pub(super) sampler: Option<Sampler>,
@@ -62,6 +71,7 @@ pub(super) struct Parts {
     pub(super) cost: Cost,
     pub(super) thresholds: Thresholds,
     pub(super) deadline: Duration,
+    pub(super) kineto: Option<PathBuf>,
 }
 
 impl Session {
@@ -72,6 +82,8 @@ impl Session {
             streaming: parts.outlets.iter().filter(streams).cloned().collect(),
             in_flight: InFlight::default(),
             join: Mutex::default(),
+            #[cfg(feature = "cuda")]
+            gpu: parts.gpu,
             outlets: parts.outlets,
             aggregator: Mutex::default(),
             samples: parts.samples,
@@ -80,6 +92,7 @@ impl Session {
             cost: parts.cost,
             thresholds: parts.thresholds,
             deadline: parts.deadline,
+            kineto: parts.kineto,
             collector: Mutex::default(),
             control: Mutex::default(),
             changed: Condvar::new(),
@@ -189,9 +202,14 @@ impl Session {
             return;
         }
         let mut aggregator = lock(&self.aggregator);
+        let at = self.capture.clock().now();
         self.capture.reset();
-        aggregator.reset();
+        aggregator.reset(at);
         lock(&self.join).reset();
+        #[cfg(feature = "cuda")]
+        if let Some(gpu) = &self.gpu {
+            gpu.reset();
+        }
         if let Some(sampler) = &self.sampler {
             sampler.reset();
         }
@@ -216,6 +234,10 @@ impl Session {
             resources: observed.series,
             failures: observed.failures.into_iter().chain(failed).collect(),
             exports: self.exports(),
+            #[cfg(feature = "cuda")]
+            gpu: self.gpu.as_ref().map(|gpu| gpu.context(&self.capture)),
+            #[cfg(not(feature = "cuda"))]
+            gpu: None,
             span_ns: self.cost.span_ns,
             activation_ns: self.cost.activation_ns,
         };
@@ -269,6 +291,10 @@ impl Session {
         if let Some(sampler) = &self.sampler {
             sampler.stop(STOP_WAIT);
         }
+        #[cfg(feature = "cuda")]
+        if let Some(gpu) = &self.gpu {
+            gpu.discard();
+        }
         let nothing = Summary::new(Arc::default(), Arc::default());
         let _ = self.outcome.set(Ok(nothing));
     }
@@ -283,6 +309,10 @@ impl Session {
         let claimed = std::mem::replace(&mut lock(&self.control).unfinished_claimed, true);
         if !claimed {
             self.capture.unfinished(|batch| self.deliver(batch));
+        }
+        #[cfg(feature = "cuda")]
+        if let Some(gpu) = &self.gpu {
+            gpu.finish(self);
         }
         // Operations wait for one round more.
         for _ in 0..2 {
@@ -313,6 +343,10 @@ impl Session {
             sampler.sample_now();
         }
         self.capture.close();
+        #[cfg(feature = "cuda")]
+        if let Some(gpu) = &self.gpu {
+            gpu.closed(self.capture.clock().now());
+        }
         let observed = self.sampler.as_ref().map(Sampler::observed);
         lock(&self.control).stopping = true;
         self.capture.call_collector();
@@ -328,7 +362,10 @@ impl Session {
         }
 
         let mut failures = self.failures();
-        let profile = self.build_profile(observed.unwrap_or_default(), failures.clone());
+        let mut profile = self.build_profile(observed.unwrap_or_default(), failures.clone());
+        if let Some(folder) = &self.kineto {
+            note_missing_export(&mut profile, folder);
+        }
         let diagnosis = Arc::new(diagnose(&profile, &self.thresholds));
         let mut profile = Arc::new(profile);
         // A sink that hangs must leave time for the reports, which take little.
@@ -390,6 +427,12 @@ impl Outlets for Streaming<'_> {
     }
 
     fn deliver(&mut self, outlet: usize, batch: &Batch<'_>) {
+        #[cfg(feature = "cuda")]
+        if outlet == 0
+            && let Some(gpu) = &self.0.gpu
+        {
+            gpu.calls(&self.0.capture, &batch.calls);
+        }
         match outlet.checked_sub(1) {
             Some(sink) => self.0.streaming[sink].deliver(batch),
             None if self.0.capture.streams().ids => {
@@ -412,6 +455,24 @@ impl Outlets for Streaming<'_> {
             between();
         });
         !finished.is_empty()
+    }
+}
+
+/// Says in the reports that no device did what the Kineto export could show.
+fn note_missing_export(profile: &mut Profile, folder: &Path) {
+    let gpu = profile.gpu.get_or_insert_default();
+    let did_work = |row: &GpuDeviceStats| {
+        let totals = &row.totals;
+        // Of graphs whose nodes were not recorded, only the busy time is known.
+        totals.kernels + totals.copies + totals.sets > 0
+            || totals.ranges == 0 && totals.busy > Nanos::ZERO
+    };
+    if !gpu.devices.iter().any(did_work) {
+        let why = format!(
+            "no kernel and no copy of a device was recorded, so there is no file in {}",
+            folder.display()
+        );
+        gpu.notices.push(GpuNotice::new("the Kineto export", why));
     }
 }
 

@@ -1,0 +1,91 @@
+//! Instructions of the launching thread, for when time is too noisy or needs an explanation.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+
+use crate::case::System;
+use crate::workload::BURST;
+
+/// Two lengths, whose difference is free of what happens once.
+const SHORT: u64 = 2;
+const LONG: u64 = 6;
+
+/// Instructions per span below which there are none: what a growing histogram adds to one of the two.
+const FREE: f64 = 0.5;
+
+/// Prints a table, or one line if valgrind is not there.
+pub(crate) fn run() -> ExitCode {
+    let found = Command::new("valgrind")
+        .arg("--version")
+        .stdout(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success());
+    if !found {
+        println!("skipped: valgrind is not installed");
+        return ExitCode::SUCCESS;
+    }
+    println!("{:<16} {:>13} {:>8}", "system", "instructions", "added");
+    let mut counted: Vec<(System, f64)> = Vec::new();
+    let mut met = true;
+    for system in System::ALL {
+        let more = count(system, LONG) - count(system, SHORT);
+        let each = more as f64 / ((LONG - SHORT) * BURST) as f64;
+        counted.push((system, each));
+        let baseline = counted
+            .iter()
+            .find(|(other, _)| *other == system.baseline());
+        let (_, baseline) = baseline.unwrap();
+        let added = each - baseline;
+        println!("{:<16} {each:>13.1} {added:>+8.1}", system.id());
+        met &= system != System::SpanNoDriver || added.abs() < FREE;
+    }
+    println!(
+        "without a driver a span costs no instruction more: {}",
+        if met { "met" } else { "NOT met" }
+    );
+    if met {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// Returns the instructions of the bursts on their own thread.
+fn count(system: System, bursts: u64) -> u64 {
+    let folder = tempfile::tempdir().unwrap();
+    let machine = system.machine();
+    let output = machine
+        .command("valgrind")
+        .args([
+            "--tool=callgrind",
+            "--quiet",
+            "--separate-threads=yes",
+            "--toggle-collect=*Work*burst*",
+        ])
+        .arg(format!(
+            "--callgrind-out-file={}",
+            folder.path().join("counts").display()
+        ))
+        .arg(std::env::current_exe().unwrap())
+        .args(["--case", system.id(), &bursts.to_string()])
+        .stderr(Stdio::inherit())
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "valgrind ended with {}",
+        output.status
+    );
+    // Threads are numbered in the order of their start; the bursts are on the first.
+    totals(&folder.path().join("counts-01"))
+}
+
+fn totals(path: &Path) -> u64 {
+    let text = fs::read_to_string(path).unwrap();
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("totals:"))
+        .unwrap();
+    line.trim().parse().unwrap()
+}

@@ -82,6 +82,10 @@ impl Aggregator {
 
     /// Takes over what devices did and the calls that have returned. `steps_of` returns the nodes from the root to a
     /// path, in either order.
+    #[cfg_attr(
+        not(any(feature = "cuda", test)),
+        expect(dead_code, reason = "nothing measures devices then")
+    )]
     pub(crate) fn take_gpu(
         &mut self,
         work: &[GpuWork],

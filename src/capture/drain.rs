@@ -12,7 +12,9 @@ use super::local::{SEQ_BITS, ThreadShared};
 use super::lock;
 use super::stream::{BY_CREATOR, COMPACT, COMPACT_START, COMPACT_WORDS, EVENT_WORDS};
 use super::stream::{KIND_BITS, KIND_MASK, Kind, OVERLAPPING, SPAN_WORDS, WITH_FIELDS};
-use crate::model::{EventRecord, Fields, GpuCallEnd, Level, Site, SpanKind, SpanRecord, Thread};
+#[cfg(feature = "cuda")]
+use crate::model::GpuCallEnd;
+use crate::model::{EventRecord, Fields, Level, Site, SpanKind, SpanRecord, Thread};
 use crate::model::{SpanId, SpanSeq, TickScale};
 
 /// Empties rings and hands on what was in them.
@@ -55,7 +57,18 @@ pub(crate) struct Batch<'a> {
     pub(crate) spans: Vec<SpanRecord<'a>>,
     pub(crate) events: Vec<EventRecord<'a>>,
     /// Of calls into the driver of a GPU.
+    #[cfg(feature = "cuda")]
     pub(crate) calls: Vec<GpuCallEnd<'a>>,
+}
+
+impl Batch<'_> {
+    fn is_full(&self) -> bool {
+        #[cfg(feature = "cuda")]
+        if self.calls.len() >= BATCH {
+            return true;
+        }
+        self.spans.len() >= BATCH || self.events.len() >= BATCH
+    }
 }
 
 /// Records are handed on in portions of this many, so that decoded ones stay in the processor's cache.
@@ -226,12 +239,10 @@ impl<'a> Decoder<'a> {
             let mut batch = Batch {
                 spans: Vec::with_capacity(BATCH),
                 events: Vec::new(),
+                #[cfg(feature = "cuda")]
                 calls: Vec::new(),
             };
-            while batch.spans.len() < BATCH
-                && batch.events.len() < BATCH
-                && batch.calls.len() < BATCH
-            {
+            while !batch.is_full() {
                 match self.record(rest, &mut batch) {
                     Some(after) => rest = after,
                     None => rest = &[],

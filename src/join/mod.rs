@@ -6,6 +6,7 @@
 
 mod events;
 mod examples;
+#[cfg(any(feature = "cuda", test))]
 mod gpu;
 mod known;
 
@@ -14,6 +15,7 @@ use std::sync::Arc;
 
 use self::events::{Events, KeptEvents};
 use self::examples::Examples;
+#[cfg(feature = "cuda")]
 pub(crate) use self::gpu::{GpuJoin, GpuJoined};
 use self::known::{Known, note_site, note_thread};
 use crate::model::{EventRecord, Example, Fields, Ids, Nanos, Operation, OperationEvent, SiteId};

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | [`SpanRecord`], [`EventRecord`] | `capture`, through `pipeline` | sinks, while the program runs |
 //! | [`Operation`] | `join` | sinks, while the program runs |
-//! | [`GpuCallEnd`], [`GpuActivity`] | `capture`, `gpu` | `join` |
+//! | `GpuCallEnd`, `GpuActivity` | `capture`, `gpu` | `join` |
 //! | [`GpuWork`], [`GpuCall`] | `join` | `aggregate`, sinks, while the program runs |
 //! | [`Sample`], [`Series`] | `resources` | sinks, `diagnose` |
 //! | [`ThreadSnapshot`] | `capture` | `aggregate` |
@@ -39,7 +39,9 @@ pub(crate) use fields::Entry;
 pub use fields::{FOLLOWS_FROM, FieldIter, Fields, Link, Value};
 pub(crate) use fields::{FOLLOWS_FROM_INDEX, FieldWriter};
 pub use finding::{Confidence, Diagnosis, Finding, Gain, Severity};
-pub(crate) use gpu::{GpuActivity, GpuCallEnd, GpuFunction, GpuOwner, GpuReported, RawCaller};
+pub(crate) use gpu::GpuReported;
+#[cfg(any(feature = "cuda", test))]
+pub(crate) use gpu::{GpuActivity, GpuCallEnd, GpuFunction, GpuOwner, RawCaller};
 pub use gpu::{GpuApi, GpuCall, GpuCaller, GpuMemory};
 pub use gpu::{GpuBatch, GpuCopy, GpuKernel, GpuKind, GpuMemoryKind, GpuQueue, GpuSource, GpuWork};
 pub use gpu::{GpuDevice, GpuDeviceStats, GpuIdle, GpuKernelStats, GpuLostRanges};

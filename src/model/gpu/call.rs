@@ -101,6 +101,7 @@ pub struct GpuCaller {
     pub(crate) path: PathId,
 }
 
+#[cfg(any(feature = "cuda", test))]
 impl GpuCaller {
     pub(crate) fn new(span: SpanSeq, site: Arc<Site>, path: PathId, ids: Option<Ids>) -> GpuCaller {
         GpuCaller {

@@ -13,7 +13,6 @@ impl GpuFunction {
     }
 
     /// Returns the function with this name; variants of one function have one name here.
-    #[cfg(any(feature = "cuda", test))]
     pub(crate) fn named(name: &str) -> Option<GpuFunction> {
         let at = FUNCTIONS.iter().position(|(known, _)| *known == name)?;
         u16::try_from(at).ok().map(GpuFunction)

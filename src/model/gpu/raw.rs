@@ -46,15 +46,6 @@ pub(crate) struct GpuActivity {
     pub(crate) source: GpuSource,
 }
 
-/// What the program has said itself of the work of one call path's spans, on one device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct GpuReported {
-    pub(crate) path: PathId,
-    pub(crate) device: Option<u32>,
-    pub(crate) reports: u64,
-    pub(crate) time: Nanos,
-}
-
 /// How the span is found that an activity belongs to.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum GpuOwner {

@@ -13,6 +13,7 @@ pub(crate) const SCENARIOS: crate::Scenarios = &[
     ("without driver", without_driver),
     ("without cupti", without_cupti),
     ("whole", whole),
+    ("no ranges", no_ranges),
     ("left to others", left_to_others),
     ("flush fails", flush_fails),
 ];
@@ -39,8 +40,11 @@ fn own_threads() -> Vec<String> {
 /// A program that has spans and, maybe, a device.
 fn program(uses_driver: bool) -> Vec<GpuNotice> {
     let (layer, guard) = builder().build().unwrap();
-    // Nothing is asked for records.
-    assert_threads(&["cortex-collect"]);
+    // Nothing is asked for records. Where there is a device, the program may mark ranges on it.
+    match uses_driver {
+        true => assert_threads(&["cortex-collect", "cortex-gpu"]),
+        false => assert_threads(&["cortex-collect"]),
+    }
     drop((layer, guard));
     assert_threads(&[]);
     let recorded = record_without_driver(|| {
@@ -212,8 +216,6 @@ fn what_is_useful_only_may_be_missing() {
         "cuptiActivityRegisterTimestampCallback",
         "cuDeviceGetUuid_v2",
         "cuDeviceGetUuid",
-        "cuDevicePrimaryCtxGetState",
-        "cuThreadExchangeStreamCaptureMode",
     ] {
         assert_eq!(
             Machine::new().without_symbol_anywhere(symbol).run("whole"),
@@ -224,6 +226,29 @@ fn what_is_useful_only_may_be_missing() {
     // Nor does it matter where the version cannot be had.
     let unknown = Machine::new().knob("CUPTI_VERSION_ERROR", 999);
     assert_eq!(unknown.run("whole"), ["1"]);
+}
+
+#[test]
+fn functions_that_only_ranges_need_are_missed_by_ranges_alone() {
+    for symbol in [
+        "cuDevicePrimaryCtxGetState",
+        "cuThreadExchangeStreamCaptureMode",
+        "cuEventElapsedTime",
+    ] {
+        let machine = Machine::new().without_symbol_anywhere(symbol);
+        let words = ["functions for events", "install"];
+        expect(machine, "no ranges", "explicit ranges on GPUs", &words);
+    }
+}
+
+fn no_ranges() {
+    let recorded = record(|driver| {
+        let kernel = driver.kernel("step", 1_000);
+        tracing::info_span!("work").in_scope(|| driver.launch(kernel, Stream::DEFAULT).unwrap());
+        driver.synchronize().unwrap();
+    });
+    assert_eq!(recorded.site("work").own.kernels, 1);
+    tell(recorded.gpu().notices.clone());
 }
 
 fn whole() {

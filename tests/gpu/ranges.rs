@@ -281,10 +281,11 @@ fn fork() {
         let span = info_span!("parent").entered();
         let before = begin_here(stream);
         let inherited = Mutex::new(Some(begin_here(stream).named("inherited")));
-        let records = driver.count("cuEventRecord");
         let mut command = Command::new("true");
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let in_child = move || {
+            // Not counted before the fork: the product's thread records events of its own there.
+            let records = driver.count("cuEventRecord");
             drop(inherited.lock().unwrap().take());
             drop(begin_here(stream));
             match driver.count("cuEventRecord") == records {

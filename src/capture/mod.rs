@@ -21,6 +21,7 @@
 //! | `stream`, `ring`, `drain` | the event stream: encoding, bounded buffers, decoding |
 //! | `gpu_reports` | device times that the program says itself |
 //! | `gpu_calls` | calls into a GPU's driver, and the span that they are made in |
+//! | `survey` | what is told of all threads at one moment |
 //! | `unfinished` | what is open when the capture ends |
 //! | `visit` | field values |
 //! | `calibrate` | the layer's own cost |
@@ -55,6 +56,7 @@ mod ring;
 mod sites;
 mod span_state;
 mod stream;
+mod survey;
 mod unfinished;
 mod visit;
 

@@ -9,7 +9,8 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `builder` | settings, checked once in `build` |
+//! | `builder` | settings, and their check |
+//! | `build` | from settings to a capture that runs |
 //! | `environment` | settings from `TRACING_CORTEX_*` |
 //! | `session` | what the threads of a capture share, and its end |
 //! | `readings` | resource readings on their way to the sinks |
@@ -19,6 +20,7 @@
 //! | `guard` | what the program holds |
 //! | `exits` | the ways a process ends without dropping the guard |
 
+mod build;
 mod build_error;
 mod builder;
 mod collector;

@@ -1,10 +1,9 @@
 //! Instructions of the launching thread, for when time is too noisy or needs an explanation.
 
-use std::fs;
-use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 
 use crate::case::System;
+use crate::valgrind;
 use crate::workload::BURST;
 
 /// Two lengths, whose difference is free of what happens once.
@@ -16,13 +15,7 @@ const FREE: f64 = 0.5;
 
 /// Prints a table, or one line if valgrind is not there.
 pub(crate) fn run() -> ExitCode {
-    let found = Command::new("valgrind")
-        .arg("--version")
-        .stdout(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success());
-    if !found {
-        println!("skipped: valgrind is not installed");
+    if !valgrind::is_there() {
         return ExitCode::SUCCESS;
     }
     println!("{:<16} {:>13} {:>8}", "system", "instructions", "added");
@@ -51,41 +44,9 @@ pub(crate) fn run() -> ExitCode {
     }
 }
 
-/// Returns the instructions of the bursts on their own thread.
+/// Returns the instructions of the bursts, which are on the first thread.
 fn count(system: System, bursts: u64) -> u64 {
-    let folder = tempfile::tempdir().unwrap();
     let machine = system.machine();
-    let output = machine
-        .command("valgrind")
-        .args([
-            "--tool=callgrind",
-            "--quiet",
-            "--separate-threads=yes",
-            "--toggle-collect=*Work*burst*",
-        ])
-        .arg(format!(
-            "--callgrind-out-file={}",
-            folder.path().join("counts").display()
-        ))
-        .arg(std::env::current_exe().unwrap())
-        .args(["--case", system.id(), &bursts.to_string()])
-        .stderr(Stdio::inherit())
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "valgrind ended with {}",
-        output.status
-    );
-    // Threads are numbered in the order of their start; the bursts are on the first.
-    totals(&folder.path().join("counts-01"))
-}
-
-fn totals(path: &Path) -> u64 {
-    let text = fs::read_to_string(path).unwrap();
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("totals:"))
-        .unwrap();
-    line.trim().parse().unwrap()
+    let arguments = ["--case", system.id(), &bursts.to_string()];
+    valgrind::count(machine.command("valgrind"), "*Work*burst*", &arguments).0
 }

@@ -33,12 +33,18 @@ mod callgrind;
 #[cfg(target_os = "linux")]
 mod case;
 #[cfg(target_os = "linux")]
+#[path = "../hot_path/command.rs"]
+mod command;
+#[cfg(target_os = "linux")]
 #[path = "../hot_path/cpu.rs"]
 #[allow(
     dead_code,
     reason = "the hot path reads its memory and the time of its process"
 )]
 mod cpu;
+#[cfg(target_os = "linux")]
+#[path = "../hot_path/document.rs"]
+mod document;
 #[cfg(target_os = "linux")]
 #[path = "../../tests/support/gpu/mod.rs"]
 mod gpu;
@@ -56,6 +62,9 @@ mod run;
 #[cfg(target_os = "linux")]
 #[path = "../hot_path/spread.rs"]
 mod spread;
+#[cfg(target_os = "linux")]
+#[path = "../hot_path/valgrind.rs"]
+mod valgrind;
 #[cfg(target_os = "linux")]
 mod workload;
 

@@ -1,6 +1,5 @@
 //! The table and the JSON file.
 
-use std::fs;
 use std::io;
 use std::path::PathBuf;
 
@@ -8,7 +7,8 @@ use serde::Serialize;
 
 use crate::bars::Verdict;
 use crate::case::System;
-use crate::machine::{Machine, target_folder};
+use crate::document;
+use crate::machine::Machine;
 use crate::rounds::Round;
 use crate::spread::{Spread, median, range};
 
@@ -20,15 +20,6 @@ struct Line {
     unit: &'static str,
     #[serde(flatten)]
     spread: Spread,
-}
-
-#[derive(Debug, Serialize)]
-struct Document<'a> {
-    schema: &'static str,
-    rounds: usize,
-    machine: &'a Machine,
-    figures: Vec<Line>,
-    bars: &'a [Verdict],
 }
 
 /// Writes `target/bench/gpu.json` and returns its path.
@@ -52,18 +43,7 @@ pub(crate) fn write_json(
         line("added to quiet", "ns", added_to_quiet(rounds, system));
         line("dropped", "calls", dropped(rounds, system));
     }
-    let document = Document {
-        schema: "tracing-cortex-bench/1",
-        rounds: rounds.len(),
-        machine,
-        figures,
-        bars,
-    };
-    let folder = target_folder().join("bench");
-    fs::create_dir_all(&folder)?;
-    let path = folder.join("gpu.json");
-    fs::write(&path, serde_json::to_string_pretty(&document)?)?;
-    Ok(path)
+    document::write("gpu", machine, rounds.len(), &figures, bars)
 }
 
 fn cost(rounds: &[Round], system: System) -> Option<Spread> {

@@ -4,9 +4,8 @@ use std::env;
 use std::process::ExitCode;
 
 use crate::case::System;
-use crate::machine::Machine;
 use crate::rounds::Round;
-use crate::{bars, callgrind, report};
+use crate::{callgrind, command};
 
 /// Odd, so that the median is a round that happened; with it the whole takes half a minute on two cores.
 const ROUNDS: usize = 9;
@@ -32,34 +31,8 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn bench(arguments: &[&str]) -> ExitCode {
-    let mut strict = false;
-    for argument in arguments {
-        match *argument {
-            "--bench" => {}
-            "--strict" => strict = true,
-            _ => {
-                println!("unknown argument {argument}: expected --strict or --callgrind");
-                return ExitCode::FAILURE;
-            }
-        }
+    match command::is_strict(arguments, "--strict or --callgrind", |_| false) {
+        Some(strict) => command::measure(ROUNDS, strict, Round::run),
+        None => ExitCode::FAILURE,
     }
-    let count = match env::var("CORTEX_BENCH_ROUNDS") {
-        Ok(rounds) => rounds.parse().unwrap(),
-        Err(_) => ROUNDS,
-    };
-
-    let machine = Machine::before();
-    let rounds: Vec<Round> = (0..count).map(Round::run).collect();
-    let machine = machine.after();
-    let verdicts = bars::judge(&rounds);
-
-    println!("{count} rounds, {machine}");
-    report::print_figures(&rounds);
-    report::print_bars(&verdicts);
-    let path = report::write_json(&machine, &rounds, &verdicts).unwrap();
-    println!("\nwritten to {}", path.display());
-    if strict && verdicts.iter().any(|verdict| !verdict.met) {
-        return ExitCode::FAILURE;
-    }
-    ExitCode::SUCCESS
 }

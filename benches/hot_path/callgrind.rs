@@ -1,11 +1,10 @@
 //! Instructions per span of the thread that opens it, for when time is too noisy or needs an explanation.
 
-use std::fs;
-use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 
 use crate::case::{Case, Measurement};
 use crate::system::System;
+use crate::valgrind;
 use crate::workload::Scenario;
 
 const SCENARIOS: [Scenario; 3] = [Scenario::Flat, Scenario::Nested, Scenario::Polled];
@@ -21,13 +20,7 @@ const LONG: u64 = 9_000;
 
 /// Prints a table, or one line if valgrind is not there.
 pub(crate) fn run() -> ExitCode {
-    let found = Command::new("valgrind")
-        .arg("--version")
-        .stdout(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success());
-    if !found {
-        println!("skipped: valgrind is not installed");
+    if !valgrind::is_there() {
         return ExitCode::SUCCESS;
     }
     println!(
@@ -57,41 +50,12 @@ pub(crate) fn run() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Returns the instructions of the measured loop on its own thread.
+/// Returns the instructions of the measured loop, which is on the first thread.
 fn count(case: Case, spans: u64) -> (u64, Measurement) {
-    let folder = tempfile::tempdir().unwrap();
-    let output = Command::new("valgrind")
-        .args([
-            "--tool=callgrind",
-            "--quiet",
-            "--separate-threads=yes",
-            "--toggle-collect=*workload*measured*",
-        ])
-        .arg(format!(
-            "--callgrind-out-file={}",
-            folder.path().join("counts").display()
-        ))
-        .arg(std::env::current_exe().unwrap())
-        .args(["--case", case.scenario.id(), case.system.id()])
-        .args(["--spans", &spans.to_string()])
-        .stderr(Stdio::inherit())
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "valgrind ended with {}",
-        output.status
-    );
-    let measurement = serde_json::from_slice(&output.stdout).unwrap();
-    // Threads are numbered in the order of their start; the measured loop is on the first.
-    (totals(&folder.path().join("counts-01")), measurement)
-}
-
-fn totals(path: &Path) -> u64 {
-    let text = fs::read_to_string(path).unwrap();
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("totals:"))
-        .unwrap();
-    line.trim().parse().unwrap()
+    let (scenario, system) = (case.scenario.id(), case.system.id());
+    let spans = spans.to_string();
+    let arguments = ["--case", scenario, system, "--spans", &spans];
+    let command = Command::new("valgrind");
+    let (instructions, printed) = valgrind::count(command, "*workload*measured*", &arguments);
+    (instructions, serde_json::from_slice(&printed).unwrap())
 }

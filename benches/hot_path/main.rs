@@ -17,20 +17,22 @@
 mod bars;
 mod callgrind;
 mod case;
+mod command;
 mod cortex;
 mod cpu;
+mod document;
 mod machine;
 mod report;
 mod rounds;
 mod spread;
 mod system;
+mod valgrind;
 mod workload;
 
 use std::env;
 use std::process::ExitCode;
 
 use crate::case::Case;
-use crate::machine::Machine;
 use crate::rounds::Round;
 use crate::system::System;
 use crate::workload::Scenario;
@@ -65,42 +67,17 @@ fn main() -> ExitCode {
 
 fn bench(arguments: &[&str]) -> ExitCode {
     let mut scenarios = Vec::new();
-    let mut strict = false;
-    for argument in arguments {
-        match (*argument, Scenario::parse(argument)) {
-            ("--bench", _) => {}
-            ("--strict", _) => strict = true,
-            (_, Some(scenario)) => scenarios.push(scenario),
-            _ => {
-                println!(
-                    "unknown argument {argument}: expected --strict, --callgrind or S1 S2 S4x1 S4x2 S5 S6 S7"
-                );
-                return ExitCode::FAILURE;
-            }
-        }
-    }
+    let expected = "--strict, --callgrind or S1 S2 S4x1 S4x2 S5 S6 S7";
+    let strict = command::is_strict(arguments, expected, |argument| {
+        let scenario = Scenario::parse(argument);
+        scenarios.extend(scenario);
+        scenario.is_some()
+    });
+    let Some(strict) = strict else {
+        return ExitCode::FAILURE;
+    };
     if scenarios.is_empty() {
         scenarios.extend(Scenario::ALL);
     }
-    let count = match env::var("CORTEX_BENCH_ROUNDS") {
-        Ok(rounds) => rounds.parse().unwrap(),
-        Err(_) => ROUNDS,
-    };
-
-    let machine = Machine::before();
-    let rounds: Vec<Round> = (0..count)
-        .map(|index| Round::run(index, &scenarios))
-        .collect();
-    let machine = machine.after();
-    let verdicts = bars::judge(&rounds);
-
-    println!("{count} rounds, {machine}");
-    report::print_figures(&rounds);
-    report::print_bars(&verdicts);
-    let path = report::write_json(&machine, &rounds, &verdicts).unwrap();
-    println!("\nwritten to {}", path.display());
-    if strict && verdicts.iter().any(|verdict| !verdict.met) {
-        return ExitCode::FAILURE;
-    }
-    ExitCode::SUCCESS
+    command::measure(ROUNDS, strict, |index| Round::run(index, &scenarios))
 }

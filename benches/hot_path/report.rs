@@ -1,6 +1,5 @@
 //! The tables and the JSON file.
 
-use std::fs;
 use std::io;
 use std::path::PathBuf;
 
@@ -8,7 +7,8 @@ use serde::Serialize;
 
 use crate::bars::Verdict;
 use crate::case::{Case, Measurement};
-use crate::machine::{Machine, target_folder};
+use crate::document;
+use crate::machine::Machine;
 use crate::rounds::{Round, cases};
 use crate::spread::{Spread, median, range};
 use crate::system::System;
@@ -43,15 +43,6 @@ const FIGURES: &[(&str, &str, Read)] = &[
     ("pinned", "bool", |m| Some(f64::from(u8::from(m.pinned)))),
 ];
 
-#[derive(Debug, Serialize)]
-struct Document<'a> {
-    schema: &'static str,
-    rounds: usize,
-    machine: &'a Machine,
-    figures: Vec<Line>,
-    bars: &'a [Verdict],
-}
-
 /// Writes `target/bench/hot_path.json` and returns its path.
 pub(crate) fn write_json(
     machine: &Machine,
@@ -85,18 +76,7 @@ pub(crate) fn write_json(
             added_to_baseline(rounds, case, |m| m.wall_ns),
         );
     }
-    let document = Document {
-        schema: "tracing-cortex-bench/1",
-        rounds: rounds.len(),
-        machine,
-        figures,
-        bars,
-    };
-    let folder = target_folder().join("bench");
-    fs::create_dir_all(&folder)?;
-    let path = folder.join("hot_path.json");
-    fs::write(&path, serde_json::to_string_pretty(&document)?)?;
-    Ok(path)
+    document::write("hot_path", machine, rounds.len(), &figures, bars)
 }
 
 fn figure_of(rounds: &[Round], case: Case, read: Read) -> Option<Spread> {

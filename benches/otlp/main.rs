@@ -23,6 +23,8 @@
 
 mod bars;
 mod case;
+#[path = "../hot_path/command.rs"]
+mod command;
 mod cortex;
 #[path = "../hot_path/cpu.rs"]
 #[allow(
@@ -30,6 +32,8 @@ mod cortex;
     reason = "the hot path pins its threads and reads its memory"
 )]
 mod cpu;
+#[path = "../hot_path/document.rs"]
+mod document;
 #[path = "../hot_path/machine.rs"]
 mod machine;
 mod receiver;
@@ -44,7 +48,6 @@ use std::env;
 use std::process::ExitCode;
 
 use crate::case::Case;
-use crate::machine::Machine;
 use crate::receiver::Endpoints;
 use crate::rounds::Round;
 use crate::shape::Shape;
@@ -81,34 +84,8 @@ fn main() -> ExitCode {
 }
 
 fn bench(arguments: &[&str]) -> ExitCode {
-    let mut strict = false;
-    for argument in arguments {
-        match *argument {
-            "--bench" => {}
-            "--strict" => strict = true,
-            _ => {
-                println!("unknown argument {argument}: expected --strict");
-                return ExitCode::FAILURE;
-            }
-        }
+    match command::is_strict(arguments, "--strict", |_| false) {
+        Some(strict) => command::measure(ROUNDS, strict, Round::run),
+        None => ExitCode::FAILURE,
     }
-    let count = match env::var("CORTEX_BENCH_ROUNDS") {
-        Ok(rounds) => rounds.parse().unwrap(),
-        Err(_) => ROUNDS,
-    };
-
-    let machine = Machine::before();
-    let rounds: Vec<Round> = (0..count).map(Round::run).collect();
-    let machine = machine.after();
-    let verdicts = bars::judge(&rounds);
-
-    println!("{count} rounds, {machine}");
-    report::print_figures(&rounds);
-    report::print_bars(&verdicts);
-    let path = report::write_json(&machine, &rounds, &verdicts).unwrap();
-    println!("\nwritten to {}", path.display());
-    if strict && verdicts.iter().any(|verdict| !verdict.met) {
-        return ExitCode::FAILURE;
-    }
-    ExitCode::SUCCESS
 }

@@ -177,7 +177,7 @@ impl CortexBuilder {
     }
 
     /// Writes what devices did to a folder while the program runs, for Holistic Trace Analysis: a file for each device that
-    /// ran kernels or copies, as [`KinetoSink`] describes. Where none did there is no file; that is no error, and
+    /// ran kernels or copies, as [`KinetoSink`](crate::KinetoSink) describes. Where none did there is no file; that is no error, and
     /// [`GpuProfile::notices`](crate::GpuProfile::notices) says so.
     ///
     /// ```no_run
@@ -219,7 +219,7 @@ impl CortexBuilder {
     ///
     /// A thread of its own sends them, with or without an async runtime in the program. Whatever becomes of a span is
     /// counted: see [`Export`](crate::Export) in [`Profile::exports`](crate::Profile::exports) and in the reports; spans
-    /// that did not arrive are an error of [`finish`](CortexGuard::finish).
+    /// that did not arrive are an error of [`finish`](crate::CortexGuard::finish).
     ///
     /// ```no_run
     /// use tracing_cortex::CortexLayer;
@@ -314,7 +314,7 @@ impl CortexBuilder {
     /// Finishes the capture on SIGINT and SIGTERM, before the signal ends the process. Unix, feature `signals`.
     ///
     /// Replaces the default action of these signals. A program that handles them itself calls
-    /// [`finish`](CortexGuard::finish) in its own handler instead.
+    /// [`finish`](crate::CortexGuard::finish) in its own handler instead.
     #[cfg(all(unix, feature = "signals"))]
     pub fn flush_on_signals(mut self) -> CortexBuilder {
         self.signals = true;

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::model::{Bucket, Distribution, FrameCount, NodeSnapshot, OnCpu, OpenSnapshot, PathId};
+use crate::model::{Bucket, CpuSnapshot, Distribution, Ended, FrameCount, NodeSnapshot, OnCpu};
+use crate::model::{OpenSnapshot, PathId, PathProgress};
 use crate::model::{RecorderSnapshot, ThreadSnapshot, TickScale, buckets};
 
 /// One call path over all threads, in ticks.
@@ -23,6 +24,7 @@ pub(super) struct Merged {
     pub(super) latency: Option<Recorded>,
     first: First,
     pub(super) on_cpu: Option<OnCpu>,
+    pub(super) cpu: Option<CpuSnapshot>,
     /// Self ticks by thread index.
     pub(super) self_by_thread: HashMap<u32, u64>,
 }
@@ -75,6 +77,9 @@ impl Merged {
             },
         };
         self.first.absorb(first);
+        if let Some(cpu) = node.cpu {
+            self.cpu.get_or_insert_default().absorb(cpu);
+        }
         if activations > 0 {
             *self.self_by_thread.entry(thread.thread.index).or_default() += node.self_time;
         }
@@ -94,11 +99,19 @@ impl Merged {
         self.activations.saturating_add_signed(self.spans_delta)
     }
 
-    /// Returns the operations of some of the threads; below zero where others polled what these closed.
-    pub(super) fn calls_so_far(&self) -> i64 {
-        self.activations
-            .cast_signed()
-            .saturating_add(self.calls_delta)
+    /// Returns what some of the threads have done.
+    pub(super) fn progress(&self) -> PathProgress {
+        let spans = self.latency.as_ref().map(Recorded::ended);
+        PathProgress {
+            calls: self
+                .activations
+                .cast_signed()
+                .saturating_add(self.calls_delta),
+            activations: self.activation.ended(),
+            spans: spans.unwrap_or_default(),
+            // What has ended does not go on being slow.
+            longest: 0,
+        }
     }
 
     pub(super) fn calls(&self) -> u64 {
@@ -133,6 +146,9 @@ impl Merged {
                 known.samples + seen.samples,
                 known.running + seen.running,
             ));
+        }
+        if let Some(cpu) = other.cpu {
+            self.cpu.get_or_insert_default().absorb(cpu);
         }
         for (&thread, &ticks) in &other.self_by_thread {
             *self.self_by_thread.entry(thread).or_default() += ticks;
@@ -207,6 +223,13 @@ impl Recorded {
         self.outliers += other.outliers;
         if let Some((min, max)) = other.range {
             self.widen(min, max);
+        }
+    }
+
+    fn ended(&self) -> Ended {
+        Ended {
+            count: self.buckets.values().sum(),
+            ticks: self.sum,
         }
     }
 

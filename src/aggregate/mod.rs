@@ -4,12 +4,14 @@
 //! |---|---|
 //! | `merge` | adding up one call path over threads |
 //! | `tree` | from merged paths to the call tree and the sites |
+//! | `slow` | when operations were far slower than most |
 //! | `threads` | one row per thread |
 //! | `windows` | operations over time |
 //! | `gpu` | what devices did, by span and by device |
 
 mod gpu;
 mod merge;
+mod slow;
 mod threads;
 mod tree;
 mod windows;
@@ -20,10 +22,13 @@ use std::sync::Arc;
 pub(crate) use gpu::GpuContext;
 use gpu::{Gpu, StepsOf, reported};
 use merge::Merged;
+use slow::Slow;
 use threads::Threads;
 use windows::Windows;
 
-use crate::model::{CaptureSnapshot, PathId, ThreadSightings, ThreadSnapshot, TickScale};
+use crate::model::{
+    CaptureSnapshot, PathId, PathProgress, PathSpread, ThreadSightings, ThreadSnapshot, TickScale,
+};
 use crate::model::{
     Export, Failure, GpuCall, GpuWork, Nanos, Overhead, Process, Profile, Series, Split, WallAnchor,
 };
@@ -35,6 +40,7 @@ pub(crate) struct Aggregator {
     ended: HashMap<PathId, Merged>,
     threads: Threads,
     windows: Windows,
+    slow: Slow,
     gpu: Gpu,
 }
 
@@ -65,19 +71,45 @@ impl Aggregator {
         }
     }
 
-    /// Notes how many operations each path has seen by now, for throughput.
-    ///
-    /// `calls` has the difference that the live threads make, which is below zero where a span closes on one that was
-    /// polled on a thread that has ended.
-    pub(crate) fn tick(&mut self, at: Nanos, mut calls: HashMap<PathId, i64>) {
+    /// Notes what each path has seen by now, for the windows; `progress` has what the live threads did.
+    pub(crate) fn tick(&mut self, at: Nanos, mut progress: HashMap<PathId, PathProgress>) {
         for (path, merged) in &self.ended {
-            *calls.entry(*path).or_default() += merged.calls_so_far();
+            progress.entry(*path).or_default().add(merged.progress());
         }
-        let calls = calls
-            .into_iter()
-            .map(|(path, calls)| (path, u64::try_from(calls).unwrap_or(0)))
-            .collect();
-        self.windows.tick(at, &calls);
+        self.windows.tick(at, &progress);
+    }
+
+    /// Returns how long a window is at present.
+    pub(crate) fn window(&self) -> Nanos {
+        self.windows.length()
+    }
+
+    /// Returns of which paths [`Aggregator::set_slow_limits`] wants to know how their operations are spread.
+    pub(crate) fn slow_wanted(
+        &self,
+        progress: &HashMap<PathId, PathProgress>,
+        scale: TickScale,
+    ) -> HashMap<PathId, usize> {
+        self.slow.wanted(progress, scale)
+    }
+
+    /// Says from what time on operations of these paths are slow.
+    pub(crate) fn set_slow_limits(
+        &mut self,
+        spread: HashMap<PathId, PathSpread>,
+        scale: TickScale,
+    ) {
+        self.slow.set_limits(spread, scale);
+    }
+
+    /// Returns the paths whose slow operations are looked for, each with the page of buckets from which they count.
+    pub(crate) fn slow_watched(&self) -> HashMap<PathId, usize> {
+        self.slow.watched()
+    }
+
+    /// Notes slow operations that ended since the last look.
+    pub(crate) fn look_for_slow(&mut self, at: Nanos, spread: &HashMap<PathId, PathSpread>) {
+        self.slow.look(at, spread);
     }
 
     /// Takes over what devices did and the calls that have returned. `steps_of` returns the nodes from the root to a
@@ -129,13 +161,15 @@ impl Aggregator {
             activation_ns: context.activation_ns,
         };
         let mut built = tree::build(&paths, snapshot, costs);
-        let calls = paths
+        let progress = paths
             .iter()
-            .map(|(&path, merged)| (path, merged.calls()))
+            .map(|(&path, merged)| (path, merged.progress()))
             .collect();
-        let throughput = self
-            .windows
-            .finish(wall, &calls, &snapshot.paths, &mut built.sites);
+        let throughput =
+            self.windows
+                .finish(wall, scale, &progress, &snapshot.paths, &mut built.sites);
+
+        self.slow.fill_in(&snapshot.paths, scale, &mut built.sites);
 
         let reported = &snapshot.reported[..];
         // Without a look at devices there is still what the program says of them.
@@ -148,14 +182,15 @@ impl Aggregator {
             profile
         });
         let async_sites = tree::async_sites(&built.sites);
-        let threads = self.threads.rows(
-            snapshot,
-            &async_sites,
-            &context.sightings.cpu,
-            &mut built.sites,
-        );
+        let threads =
+            self.threads
+                .rows(snapshot, &async_sites, &context.sightings, &mut built.sites);
         let busy = threads.iter().map(|thread| thread.busy).sum();
         let thread_time: Nanos = threads.iter().map(|thread| thread.observed).sum();
+        let mut open = context.sightings.open;
+        for row in &mut built.sites {
+            row.open_readings = open.remove(&row.site.id).unwrap_or_default();
+        }
         let mut losses = snapshot.losses.clone();
         losses.outliers = built
             .sites
@@ -198,6 +233,7 @@ impl Aggregator {
             resources: context.resources,
             gpu,
             throughput,
+            trees: Vec::new(),
             losses,
             exports: context.exports,
         }

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use crate::model::{CaptureSnapshot, PathId, SiteId, ThreadSnapshot, TickScale};
-use crate::model::{Nanos, SiteStats, ThreadStats};
+use crate::model::{CaptureSnapshot, PathId, SiteId, ThreadSightings, ThreadSnapshot, TickScale};
+use crate::model::{SiteStats, ThreadStats};
 
 /// Ended threads that keep a row of their own; a program that starts a thread per request has many.
 const MAX_ENDED: usize = 256;
@@ -50,7 +50,7 @@ impl Threads {
         &self,
         snapshot: &CaptureSnapshot,
         async_sites: &BTreeSet<SiteId>,
-        cpu: &HashMap<u32, Nanos>,
+        sightings: &ThreadSightings,
         sites: &mut [SiteStats],
     ) -> Vec<ThreadStats> {
         let scale = snapshot.scale;
@@ -79,7 +79,8 @@ impl Threads {
                 }
             }
             row.stats.async_sites = u32::try_from(polled.len()).unwrap_or(u32::MAX);
-            row.stats.cpu = cpu.get(&row.index).copied();
+            row.stats.cpu = sightings.cpu.get(&row.index).copied();
+            row.stats.run_queue = sightings.run_queue.get(&row.index).copied();
             rows.push(row.stats);
         }
         rows.extend(self.others.clone());

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::merge::Merged;
-use crate::model::{CaptureSnapshot, PathId, TickScale};
+use crate::model::{CaptureSnapshot, CpuTime, PathId, TickScale};
 use crate::model::{Nanos, PathStats, Site, SiteId, SiteStats, Stats};
 
 /// What the layer itself costs, in nanoseconds.
@@ -185,6 +185,10 @@ fn stats(merged: &Merged, overhead_ns: u64, scale: TickScale) -> Stats {
             .map(|latency| latency.distribution(scale)),
         first: merged.first().map(|first| scale.length(first)),
         on_cpu: merged.on_cpu,
+        cpu: merged.cpu.map(|cpu| {
+            let self_time = scale.length(cpu.self_ticks);
+            CpuTime::new(cpu.activations, self_time, Nanos(cpu.self_cpu))
+        }),
         ..Stats::default()
     }
 }

@@ -17,12 +17,14 @@ use tracing_core::Metadata;
 
 use super::context::CarriedTable;
 use super::counters::Counters;
+use super::cpu_time::LONG_NS;
 use super::found::Found;
 use super::gpu_reports::Reports;
 use super::local::ThreadShared;
 use super::place::Identity;
 use super::process::is_forked_child;
 use super::ring::Ring;
+use super::sampling::Sampling;
 use super::sites::{HELD, HeldFn, Registry, SiteState};
 use super::span_state::{SpanState, Spilled};
 use super::{Limits, Overflow, lock};
@@ -58,6 +60,10 @@ pub(crate) struct Streams {
     pub(crate) polls: bool,
     /// Trace and span ids.
     pub(crate) ids: bool,
+    /// Everything inside sampled roots, whatever else is streamed.
+    pub(crate) trees: bool,
+    /// CPU time of activations.
+    pub(crate) cpu: bool,
 }
 
 /// The state that all threads of one layer share.
@@ -78,7 +84,10 @@ pub(crate) struct Capture {
     /// Whether a frame is more than times and numbers: it has ids or a range in another tool. One question, because it is
     /// asked for every span.
     pub(super) has_rich_frames: bool,
+    /// From this length on activations are worth measuring their CPU time.
+    pub(super) long_ticks: u64,
     pub(super) gpu_reports: Reports,
+    pub(super) sampling: Sampling,
     ambient: Option<AmbientFn>,
     sampler: Option<Box<SamplerFn>>,
     /// Whether another layer's ids are taken over.
@@ -114,6 +123,11 @@ const MIN_RING_WORDS: usize = 1024;
 /// The largest: 1 MiB, some 26,000 records, which a program at full speed fills in 3 ms.
 const MAX_RING_WORDS: usize = 1 << 17;
 
+/// Where only sampled trees are streamed, this part of the memory for records is enough.
+const TREE_PART: usize = 8;
+/// The largest ring then: 128 KiB, some 5,000 records; the collector is woken when it is half full.
+const TREE_RING_WORDS: usize = 1 << 14;
+
 /// How long a thread that waits for room sleeps before it looks again.
 const ROOM_WAIT: Duration = Duration::from_micros(50);
 
@@ -143,14 +157,16 @@ impl Capture {
             id,
             key: AtomicU64::new(u64::from(id) << 32),
             streams,
-            registry: Registry::new(limits, streams.fields, held),
+            registry: Registry::new(limits, streams.fields, streams.trees, held),
             spilled: Spilled::new(limits.max_open_spans),
             counters: Counters::default(),
             id_keys: IdKeys::new(random()),
             carried: CarriedTable::default(),
-            has_rich_frames: streams.ids || marks.is_some(),
+            long_ticks: clock.scale().ticks(Nanos(LONG_NS)),
+            has_rich_frames: streams.ids || streams.cpu || marks.is_some(),
             marks,
             gpu_reports: Reports::default(),
+            sampling: Sampling::default(),
             ambient,
             sampler,
             adopts: AtomicBool::new(false),
@@ -197,8 +213,8 @@ impl Capture {
         self.notes_gpu_calls.store(on, Relaxed);
     }
 
-    /// Whether threads have anything to hand to the collector.
-    pub(crate) fn streams_anything(&self) -> bool {
+    /// Whether threads have more to hand to the collector than sampled trees.
+    pub(crate) fn streams_more_than_trees(&self) -> bool {
         self.streams.spans || self.streams.events || self.notes_gpu_calls.load(Relaxed)
     }
 
@@ -367,15 +383,20 @@ impl Capture {
 
     /// Allocates a ring within the declared memory, smaller if need be.
     pub(super) fn new_ring(&self) -> Option<Ring> {
-        if !self.streams_anything() {
+        let only_trees = !self.streams_more_than_trees();
+        if only_trees && !self.streams.trees {
             return None;
         }
-        let limit = self.registry.limits.max_record_bytes;
+        let limit = match only_trees {
+            true => self.registry.limits.max_record_bytes / TREE_PART,
+            false => self.registry.limits.max_record_bytes,
+        };
         let mut words = 0;
         let take = |used: usize| {
             // A share of what is left, so that the first threads have room to spare and late ones are not left out.
             let (share, most) = match self.streams.ids {
                 true => (RING_SHARE / 4, MAX_RING_WORDS * 4),
+                false if only_trees => (RING_SHARE, TREE_RING_WORDS),
                 false => (RING_SHARE, MAX_RING_WORDS),
             };
             let share = limit.saturating_sub(used) / share / 8;

@@ -10,8 +10,9 @@ use super::gpu_calls;
 use super::identity::{self, OWN_ID, OWN_NUMBER};
 use super::local::{SEQ_BITS, ThreadShared};
 use super::lock;
-use super::stream::{BY_CREATOR, COMPACT, COMPACT_START, COMPACT_WORDS, EVENT_WORDS};
-use super::stream::{KIND_BITS, KIND_MASK, Kind, OVERLAPPING, SPAN_WORDS, WITH_FIELDS};
+use super::stream::WITH_FIELDS;
+use super::stream::{BY_CREATOR, COMPACT, COMPACT_START, COMPACT_WORDS, EVENT_WORDS, FAILED};
+use super::stream::{KIND_BITS, KIND_MASK, Kind, OVERLAPPING, SITE_MASK, SPAN_WORDS, TRACED};
 #[cfg(feature = "cuda")]
 use crate::model::GpuCallEnd;
 use crate::model::{EventRecord, Fields, Level, Site, SpanKind, SpanRecord, Thread};
@@ -271,11 +272,17 @@ impl<'a> Decoder<'a> {
             batch.calls.push(call);
             return Some(rest);
         }
-        let site = self.sites.get((header >> 32) as usize)?;
+        let marks = (header >> 32) as u32;
+        let site = self.sites.get((marks & SITE_MASK) as usize)?;
         if kind == Kind::Event as u8 {
-            batch.events.push(self.event(record, flags, site)?);
+            let mut event = self.event(record, flags, site)?;
+            event.traced = marks & TRACED != 0;
+            batch.events.push(event);
         } else {
-            batch.spans.push(self.span(record, kind, flags, site)?);
+            let mut span = self.span(record, kind, flags, site)?;
+            span.traced = marks & TRACED != 0;
+            span.failed = marks & FAILED != 0;
+            batch.spans.push(span);
         }
         Some(rest)
     }
@@ -329,6 +336,8 @@ impl<'a> Decoder<'a> {
             unfinished: false,
             ids,
             overlapping: flags & OVERLAPPING != 0,
+            traced: false,
+            failed: false,
         })
     }
 
@@ -391,6 +400,7 @@ impl<'a> Decoder<'a> {
             at: self.scale.at(word(record, 2)?),
             level: *level.get(word(record, 3)? as usize)?,
             fields: fields(record, flags, fields_at, site)?,
+            traced: false,
         })
     }
 

@@ -6,10 +6,12 @@ use std::sync::atomic::Ordering::{Relaxed, Release};
 use tracing_core::Metadata;
 
 use super::capture::Capture;
+use super::cpu_time;
 use super::frame::{FRAME_AGAIN, FRAME_HELD, FRAME_NESTED, FRAME_PLACE};
 use super::local::{Local, ThreadShared, Work};
 use super::marks;
 use super::place;
+use super::sampling::{self, TREE};
 use super::sites;
 use super::span_state::{Birth, FIRST_STREAMED, SHARED, SpanState};
 use super::stream::Kind;
@@ -83,7 +85,7 @@ fn resume(
         return false;
     }
     let (node, flags) = frame.node_and_flags();
-    if flags != FRAME_AGAIN
+    if flags & !TREE != FRAME_AGAIN
         || frame.seq.load(Relaxed) != state.seq.load(Relaxed)
         || state.has(SHARED | sites::HELD)
     {
@@ -106,7 +108,7 @@ struct Around {
     node: u32,
     seq: u64,
     activation: u32,
-    /// Of the frame.
+    /// Of the frame; where there is none, the bits of the tree that the span was created in.
     flags: u32,
 }
 
@@ -120,8 +122,9 @@ fn begin<const OWN: bool>(
     id: u64,
 ) {
     let depth = shared.depth.load(Relaxed);
+    let (site, flags) = state.site_and_flags();
     let around = if depth == 0 {
-        outermost(capture, shared, work, state)
+        outermost(capture, shared, work, state, flags)
     } else {
         let frame = work.frame(shared, depth - 1);
         let (node, flags) = frame.node_and_flags();
@@ -132,7 +135,6 @@ fn begin<const OWN: bool>(
             flags,
         }
     };
-    let (site, flags) = state.site_and_flags();
     let mut number = 1;
     let mut frame_flags = 0;
     if !OWN || !state.count_first(flags, around.seq, around.activation) {
@@ -162,6 +164,21 @@ fn begin<const OWN: bool>(
         work.tree.node(child.node()).count_detached();
     }
     state.set_path(child.path);
+    if capture.streams.trees {
+        let held = frame_flags & FRAME_HELD != 0;
+        frame_flags |= tree_of(
+            capture,
+            shared,
+            work,
+            state,
+            flags,
+            around,
+            depth,
+            number,
+            held,
+            child.node(),
+        );
+    }
 
     work.reserve_frame(depth);
     if capture.has_rich_frames {
@@ -180,6 +197,9 @@ fn begin<const OWN: bool>(
         if capture.marks.is_some() {
             frame_flags |= marks::entered(capture, shared, work, site);
         }
+        if capture.streams.cpu {
+            frame_flags |= cpu_time::entered(capture, shared, work, Some(child.node()));
+        }
     }
     let frame = work.frame(shared, depth);
     frame.id.store(id, Relaxed);
@@ -197,6 +217,37 @@ fn begin<const OWN: bool>(
     }
 }
 
+/// Returns the bits of the sampled tree that an activation is in.
+#[inline(always)]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "a part of `begin`, which has them at hand"
+)]
+fn tree_of(
+    capture: &Capture,
+    shared: &ThreadShared,
+    work: &mut Work,
+    state: &SpanState,
+    flags: u32,
+    around: Around,
+    depth: usize,
+    number: u32,
+    held: bool,
+    node: u32,
+) -> u32 {
+    let is_root = depth == 0 && around.seq == 0 && (number == 1 || held);
+    if is_root {
+        if work.tree.idle_grant == capture.sampling.granted() {
+            return 0;
+        }
+        return capture.sample_root(shared, work, state, node, number == 1);
+    }
+    if (around.flags | flags) & TREE == 0 || (number > 1 && !held) {
+        return around.flags & TREE;
+    }
+    sampling::join_tree(capture, state, around.flags & TREE, number == 1)
+}
+
 /// Nothing is entered on this thread: the declared parent is around the span.
 #[inline(always)]
 fn outermost(
@@ -204,6 +255,7 @@ fn outermost(
     shared: &ThreadShared,
     work: &mut Work,
     state: &SpanState,
+    flags: u32,
 ) -> Around {
     let path = state.declared_path();
     Around {
@@ -212,7 +264,7 @@ fn outermost(
             .at_path(&capture.registry, path, |node| shared.add_node(node)),
         seq: state.declared_parent.load(Relaxed),
         activation: 0,
-        flags: 0,
+        flags: flags & TREE,
     }
 }
 
@@ -250,10 +302,11 @@ fn enter_nested(
     frame.copy_from(work.frame(shared, outer));
     frame.set_path(path);
     frame.child.store(0, Relaxed);
-    let kept = frame.node_and_flags().1 & (FRAME_HELD | FRAME_PLACE);
+    let kept = frame.node_and_flags().1 & (FRAME_HELD | FRAME_PLACE | TREE);
     let marked = marks::entered(capture, shared, work, state.site());
+    let timed = cpu_time::entered(capture, shared, work, None);
     let frame = work.frame(shared, depth);
-    let flags = FRAME_AGAIN | FRAME_NESTED | kept | marked;
+    let flags = FRAME_AGAIN | FRAME_NESTED | kept | marked | timed;
     frame.set_node_and_flags(u64::from(node) << 32 | u64::from(flags));
     shared.depth.store(depth + 1, Release);
     frame.entered.store(capture.clock.tick(), Relaxed);
@@ -282,7 +335,7 @@ fn again(
         become_held(capture, shared, work, state, number);
         held = FRAME_HELD;
     }
-    if capture.streams.spans && flags & FIRST_STREAMED == 0 {
+    if (capture.streams.spans || flags & TREE != 0) && flags & FIRST_STREAMED == 0 {
         stream_first(capture, shared, work, state);
     }
     FRAME_AGAIN | held

@@ -4,19 +4,22 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use super::capture::Capture;
+use super::cpu_time;
 use super::enter::{entered_at, stream_first};
-use super::frame::{FRAME_AGAIN, FRAME_FOLDED, FRAME_MARKED, FRAME_NESTED, FRAME_OTHER};
-use super::frame::{FRAME_OVERLAPS, Frame};
+use super::frame::{FRAME_AGAIN, FRAME_ERROR, FRAME_FOLDED, FRAME_MARKED, FRAME_NESTED};
+use super::frame::{FRAME_OTHER, FRAME_OVERLAPS, FRAME_TIMED, Frame};
 use super::local::{Local, ThreadShared, Work};
 use super::marks;
 use super::node;
 use super::place::Identity;
+use super::sampling::TREE;
 use super::sites;
 use super::span_state::{FIRST_STREAMED, OVERLAPS, SHARED, SpanState};
 use super::stream::{self, Kind, SpanWords};
 
 /// What makes the end of an activation an unusual one.
-const RARE: u32 = FRAME_NESTED | FRAME_FOLDED | FRAME_OTHER | FRAME_OVERLAPS | FRAME_MARKED;
+const RARE: u32 =
+    FRAME_NESTED | FRAME_FOLDED | FRAME_OTHER | FRAME_OVERLAPS | FRAME_MARKED | FRAME_TIMED;
 
 /// A span is left.
 #[inline]
@@ -43,6 +46,9 @@ pub(super) fn exit(capture: &Capture, local: &mut Local, id: u64) {
         if flags & FRAME_MARKED != 0 {
             marks::left(capture, work, top);
         }
+        if flags & FRAME_TIMED != 0 {
+            cpu_time::left(capture, work, top, node, now);
+        }
         return end(capture, shared, work, left, now, None);
     }
     let total = now - entered;
@@ -58,7 +64,7 @@ pub(super) fn exit(capture: &Capture, local: &mut Local, id: u64) {
         return state.end_first(now);
     }
     node::add(&state.busy, total);
-    if capture.streams.spans {
+    if capture.streams.spans || flags & TREE != 0 {
         let left = Left::read(work.frame(shared, top), top);
         emit_activation(capture, shared, work, state, left, now);
     }
@@ -93,6 +99,41 @@ impl Left {
             operation: frame.operation.load(Relaxed),
             around,
         }
+    }
+
+    /// Returns the record of the activation.
+    #[inline(always)]
+    fn words(
+        &self,
+        shared: &ThreadShared,
+        work: &Work,
+        state: &SpanState,
+        held: bool,
+        ended: u64,
+    ) -> SpanWords {
+        SpanWords {
+            kind: if held { Kind::Call } else { Kind::Poll },
+            flags: match self.flags & FRAME_OVERLAPS {
+                0 => 0,
+                _ => stream::OVERLAPPING,
+            },
+            site_marks: 0,
+            site: state.site(),
+            seq: self.seq,
+            parent: match self.around.checked_sub(1) {
+                Some(outer) => work.frame(shared, outer).seq.load(Relaxed),
+                None => state.declared_parent.load(Relaxed),
+            },
+            start: self.entered,
+            end: ended,
+        }
+    }
+
+    /// Returns what the ids are made of if it is a call through a held span.
+    fn identity(&self, shared: &ThreadShared, work: &Work, state: &SpanState) -> Identity {
+        let outer = self.around.checked_sub(1);
+        let outer = outer.map(|at| work.frame(shared, at));
+        Identity::of_call(state, self.operation, outer)
     }
 }
 
@@ -157,13 +198,13 @@ fn end_own(
     }
     if state.has(FIRST_STREAMED) {
         // Another thread entered at the same moment, and what it streamed passed for the first.
-        if capture.streams.spans {
+        if capture.streams.spans || left.flags & TREE != 0 {
             emit_activation(capture, shared, work, state, left, ended);
         }
         return;
     }
     state.end_first(ended);
-    if capture.streams.spans && state.activations() > 1 {
+    if (capture.streams.spans || state.has(TREE)) && state.activations() > 1 {
         // Another thread entered meanwhile and could not stream this one.
         stream_first(capture, shared, work, state);
     }
@@ -198,7 +239,7 @@ fn end_elsewhere(
     state.end_first(ended);
     // Whoever closes the span could not say on which thread this ran.
     state.set(FIRST_STREAMED);
-    if capture.streams.spans {
+    if capture.streams.spans || left.flags & TREE != 0 {
         emit_activation(capture, shared, work, state, left, ended);
     }
 }
@@ -222,11 +263,12 @@ fn end_again(
     if flags & sites::HELD != 0 {
         work.tree.node(left.node).count_held_calls(1);
     }
-    if capture.streams.spans {
+    if capture.streams.spans || left.flags & TREE != 0 {
         emit_activation(capture, shared, work, state, left, ended);
     }
 }
 
+/// Streams an activation that is not the first one, or no longer pending.
 fn emit_activation(
     capture: &Capture,
     shared: &ThreadShared,
@@ -235,34 +277,49 @@ fn emit_activation(
     left: Left,
     ended: u64,
 ) {
-    let parent = match left.around.checked_sub(1) {
-        Some(outer) => work.frame(shared, outer).seq.load(Relaxed),
-        None => state.declared_parent.load(Relaxed),
-    };
+    if left.flags & (TREE | FRAME_ERROR) != 0 {
+        return emit_marked(capture, shared, work, state, left, ended);
+    }
     let flags = state.flags();
     let held = flags & sites::HELD != 0;
     if !held && !capture.streams.polls {
         return;
     }
-    let overlapping = match left.flags & FRAME_OVERLAPS {
-        0 => 0,
-        _ => stream::OVERLAPPING,
-    };
-    let words = SpanWords {
-        kind: if held { Kind::Call } else { Kind::Poll },
-        flags: overlapping,
-        site: state.site(),
-        seq: left.seq,
-        parent,
-        start: left.entered,
-        end: ended,
-    };
+    let words = left.words(shared, work, state, held, ended);
     if held && capture.streams.ids {
-        let outer = left.around.checked_sub(1).map(|at| work.frame(shared, at));
-        let call = Identity::of_call(state, left.operation, outer);
+        let call = left.identity(shared, work, state);
         return work.emit_any(capture, shared, state, words, None, Some(call));
     }
     work.emit_span(capture, shared, state, flags, words);
+}
+
+/// The same for an activation in a sampled tree, or a call that failed.
+#[cold]
+fn emit_marked(
+    capture: &Capture,
+    shared: &ThreadShared,
+    work: &mut Work,
+    state: &SpanState,
+    left: Left,
+    ended: u64,
+) {
+    let held = state.has(sites::HELD);
+    let mut tree = left.flags & TREE;
+    if tree != 0 && !held && !capture.takes_poll(tree) {
+        tree = 0;
+    }
+    if !held && tree == 0 && !capture.streams.polls {
+        return;
+    }
+    if tree != 0 && held && left.around == 0 {
+        capture.leave_tree(tree, left.seq);
+    }
+    let words = SpanWords {
+        site_marks: stream::site_marks(tree, left.flags & FRAME_ERROR != 0),
+        ..left.words(shared, work, state, held, ended)
+    };
+    let call = (held && capture.streams.ids).then(|| left.identity(shared, work, state));
+    work.emit_any(capture, shared, state, words, None, call);
 }
 
 /// The innermost frame is another one: guards dropped in another order, or an exit without an enter.
@@ -299,6 +356,9 @@ fn exit_out_of_order(
     shared.depth.store(depth - 1, Release);
     if left.flags & FRAME_MARKED != 0 {
         marks::left(capture, work, at);
+    }
+    if left.flags & FRAME_TIMED != 0 {
+        cpu_time::left(capture, work, at, left.node, now);
     }
     end(capture, shared, work, left, now, Some(charge));
 }

@@ -113,5 +113,7 @@ pub(super) const FRAME_CARRIES: u32 = 1 << 9;
 pub(super) const FRAME_ADOPTED: u32 = 1 << 10;
 /// A range in another tool belongs to it.
 pub(super) const FRAME_MARKED: u32 = 1 << 11;
+/// The thread has a [`Timed`](super::cpu_time::Timed) for the frame.
+pub(super) const FRAME_TIMED: u32 = 1 << 12;
 /// All that says where in which trace the frame is.
 pub(super) const FRAME_PLACE: u32 = FRAME_FOREIGN | FRAME_UNSAMPLED | FRAME_CARRIES | FRAME_ADOPTED;

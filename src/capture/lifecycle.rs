@@ -14,14 +14,15 @@ use super::frame::{FRAME_ADOPTED, FRAME_ERROR, Frame};
 use super::local::{self, Local, ThreadShared, Work};
 use super::node::Node;
 use super::place::{self, Identity};
-use super::sites::{ASYNC, HELD, KEEP_FIELDS, PLAIN, SEMANTIC_FIELDS};
+use super::sampling::TREE;
+use super::sites::{ASYNC, HELD, KEEP_FIELDS, PLAIN, SEMANTIC_FIELDS, TREE_FIELDS};
 use super::span_state::{
     Birth, CARRIES, ERROR, FIELDS, FIRST_STREAMED, INLINE, REPORTS, SHARED, SpanState,
 };
-use super::stream::{EventPlace, Kind, SpanWords};
+use super::stream::{EventPlace, Kind, SpanWords, site_marks};
 use super::visit::{self, Read};
-use crate::model::FOLLOWS_FROM_INDEX;
 use crate::model::Level;
+use crate::model::{FOLLOWS_FROM_INDEX, QUERY_EVENTS};
 use crate::model::{FieldWriter, PathId, Value};
 
 /// The most that all fields of one span may take, encoded. Recording fields late has no other bound.
@@ -57,13 +58,15 @@ pub(super) fn new_span(capture: &Capture, attributes: &Attributes<'_>, id: &Id) 
     let fields_are_left = local::with(capture, |local| {
         let (metadata, declared) = (attributes.metadata(), Declared::of(attributes));
         let flags = open(capture, local, metadata, declared, id);
-        if flags & KEEP_FIELDS == 0 {
+        if flags & (KEEP_FIELDS | TREE_FIELDS) == 0 {
             return false;
         }
         let state = local.shared.own_state(id);
-        flags & SEMANTIC_FIELDS != 0
-            || state.id.load(Relaxed) != id
-            || !record_simple(capture, state, attributes)
+        if flags & SEMANTIC_FIELDS != 0 || state.id.load(Relaxed) != id {
+            return true;
+        }
+        let wanted = flags & KEEP_FIELDS != 0 || may_be_in_tree(state, flags);
+        wanted && !record_simple(capture, state, attributes)
     });
     if fields_are_left == Some(true) {
         record_fields(capture, id, true, |visitor| attributes.record(visitor));
@@ -77,7 +80,7 @@ fn record_simple(capture: &Capture, state: &SpanState, attributes: &Attributes<'
     state.write_inline(|words| visit::read_simple(words, max, |visitor| attributes.record(visitor)))
 }
 
-/// Takes a span in; returns the flags of its site, 0 if the span is not tracked.
+/// Takes a span in; returns the flags of its site and its tree, 0 if the span is not tracked.
 #[inline]
 pub(super) fn open(
     capture: &Capture,
@@ -89,14 +92,16 @@ pub(super) fn open(
     let Local { shared, work, .. } = local;
     let (site, flags) = work.site(capture, metadata);
     let depth = shared.depth.load(Relaxed);
-    let (declared_parent, declared_path) = match declared {
+    let (declared_parent, declared_path, tree) = match declared {
         Declared::Contextual if depth > 0 => {
             let frame = work.frame(shared, depth - 1);
-            (frame.seq.load(Relaxed), frame.path())
+            let tree = frame.node_and_flags().1 & TREE;
+            (frame.seq.load(Relaxed), frame.path(), tree)
         }
-        Declared::Contextual | Declared::Root => (0, PathId::ROOT),
+        Declared::Contextual | Declared::Root => (0, PathId::ROOT, 0),
         Declared::Parent(parent) => place_of(capture, shared, work, parent),
     };
+    let flags = flags | tree;
     let seq = work.next_seq();
     let opened = (flags & PLAIN == 0).then(|| capture.clock.tick());
     // Put together where it is used, because the rare uses would have it on the stack in every case.
@@ -122,6 +127,12 @@ pub(super) fn open(
     flags
 }
 
+/// Whether a span with these flags is in a sampled tree, or is a root of which that is not decided yet.
+#[inline]
+fn may_be_in_tree(state: &SpanState, flags: u32) -> bool {
+    flags & TREE != 0 || state.declared_parent.load(Relaxed) == 0
+}
+
 /// Takes a span in whose place is taken; returns whether there was another one.
 #[cold]
 fn open_rare(capture: &Capture, state: &SpanState, same_id: bool, birth: Birth) -> bool {
@@ -139,22 +150,25 @@ fn open_rare(capture: &Capture, state: &SpanState, same_id: bool, birth: Birth) 
     tracked
 }
 
-/// Returns the sequence number and the path of a span that is not necessarily entered.
+/// Returns the sequence number, the path and the tree of a span that is not necessarily entered.
 #[cold]
 fn place_of(
     capture: &Capture,
     shared: &Arc<ThreadShared>,
     work: &mut Work,
     id: u64,
-) -> (u64, PathId) {
-    let place = |state: &SpanState| (state.seq.load(Relaxed), capture.path_of(state));
+) -> (u64, PathId, u32) {
+    let place = |state: &SpanState| {
+        let tree = state.flags() & TREE;
+        (state.seq.load(Relaxed), capture.path_of(state), tree)
+    };
     let state = shared.own_state(id);
     if state.id.load(Relaxed) == id {
         return place(state);
     }
     // A span that is somebody's parent has not been handed to that thread.
     let found = work.look(capture, id);
-    found.map_or((0, PathId::ROOT), |found| place(found.state()))
+    found.map_or((0, PathId::ROOT, 0), |found| place(found.state()))
 }
 
 /// Runs `then` on the state of a span, wherever it is.
@@ -177,7 +191,7 @@ pub(super) fn record(capture: &Capture, id: &Id, values: &Record<'_>) {
     let keep = local::with(capture, |local| {
         let Local { shared, work, .. } = local;
         with_state(capture, shared, work, id.into_u64(), |_, state| {
-            state.has(KEEP_FIELDS)
+            state.has(KEEP_FIELDS | TREE_FIELDS)
         })
     });
     if keep.flatten() == Some(true) {
@@ -193,7 +207,7 @@ pub(super) fn follows_from(capture: &Capture, id: &Id, follows: &Id) {
     }
     local::with(capture, |local| {
         let Local { shared, work, .. } = local;
-        let (seq, _) = place_of(capture, shared, work, follows.into_u64());
+        let (seq, ..) = place_of(capture, shared, work, follows.into_u64());
         let link = context::link_to(capture, shared, work, follows.into_u64());
         with_state(capture, shared, work, id.into_u64(), |_, state| {
             let mut bytes = Vec::new();
@@ -229,7 +243,8 @@ fn keep(capture: &Capture, state: &SpanState, new: bool, read: Read, bytes: &[u8
         let (span, path) = (state.seq.load(Relaxed), capture.path_of(state));
         capture.gpu_reports.take(span, path, read.gpu);
     }
-    let wanted = capture.streams.fields && !bytes.is_empty();
+    let for_tree = || state.has(TREE_FIELDS) && may_be_in_tree(state, state.flags());
+    let wanted = !bytes.is_empty() && (capture.streams.fields || for_tree());
     if wanted && new && state.keep_inline(bytes) {
         flags |= INLINE;
     } else if wanted {
@@ -291,7 +306,7 @@ fn settle(capture: &Capture, shared: &Arc<ThreadShared>, work: &mut Work, state:
     let flags = state.flags();
     let usual = flags & (PLAIN | HELD | ERROR | FIRST_STREAMED | SHARED) == PLAIN;
     if usual && state.own_activations() == 1 {
-        if capture.streams.spans
+        if (capture.streams.spans || flags & TREE != 0)
             && let Some(end) = state.only_end()
         {
             work.emit_first(capture, shared, state, Kind::Whole, end);
@@ -300,10 +315,21 @@ fn settle(capture: &Capture, shared: &Arc<ThreadShared>, work: &mut Work, state:
         settle_rare(capture, shared, work, state, flags);
         state.clear_elsewhere();
     }
-    if flags & (FIELDS | CARRIES | REPORTS) != 0 {
-        if flags & REPORTS != 0 {
-            capture.gpu_reports.forget(state.seq.load(Relaxed));
-        }
+    if flags & (FIELDS | CARRIES | REPORTS | TREE) != 0 {
+        settle_more(capture, state, flags);
+    }
+}
+
+/// Gives up what only some spans have.
+#[cold]
+fn settle_more(capture: &Capture, state: &SpanState, flags: u32) {
+    if flags & TREE != 0 {
+        capture.leave_tree(flags, state.seq.load(Relaxed));
+    }
+    if flags & REPORTS != 0 {
+        capture.gpu_reports.forget(state.seq.load(Relaxed));
+    }
+    if flags & (FIELDS | CARRIES) != 0 {
         state.extra().clear();
         if flags & CARRIES != 0 {
             capture.carried.remove(state.seq.load(Relaxed));
@@ -323,7 +349,7 @@ fn settle_rare(
     let activations = state.activations();
     let pending = state
         .first_end()
-        .filter(|_| capture.streams.spans && flags & FIRST_STREAMED == 0);
+        .filter(|_| (capture.streams.spans || flags & TREE != 0) && flags & FIRST_STREAMED == 0);
     // That another thread closes it says nothing: a subscriber keeps a span open as long as its children are.
     let handed_over = flags & FIRST_STREAMED != 0;
     let plain = activations == 1 && !handed_over && flags & (ASYNC | HELD) == 0;
@@ -373,12 +399,13 @@ fn settle_rare(
     let busy = state.busy_total();
     let latency = now.saturating_sub(opened);
     node.record_latency(opened, latency, latency.saturating_sub(busy));
-    if capture.streams.spans {
+    if capture.streams.spans || flags & TREE != 0 {
         let parent = state.declared_parent.load(Relaxed);
         let seq = state.seq.load(Relaxed);
         let words = SpanWords {
             kind: Kind::Async,
             flags: 0,
+            site_marks: site_marks(flags, flags & ERROR != 0),
             site: state.site(),
             seq,
             parent,
@@ -413,6 +440,10 @@ fn node_of(
 #[inline]
 pub(super) fn event(capture: &Capture, event: &Event<'_>) {
     let failed = *event.metadata().level() == tracing_core::Level::ERROR;
+    let for_tree = capture.streams.trees && event.metadata().target() == QUERY_EVENTS;
+    if for_tree && !capture.streams.events {
+        return query_event(capture, event, failed);
+    }
     if !capture.streams.events {
         if failed {
             local::with(capture, |local| {
@@ -426,11 +457,37 @@ pub(super) fn event(capture: &Capture, event: &Event<'_>) {
     visit::read(max, record, |read, bytes| {
         local::with(capture, |local| {
             count_field_losses(capture, read);
-            let around = if failed {
+            let mut around = if failed {
                 mark_failed(capture, local, event)
             } else {
                 around(capture, local, event)
             };
+            if !for_tree || !capture.takes_record(around.tree) {
+                around.tree = 0;
+            }
+            let Local { shared, work, .. } = local;
+            let (site, _) = work.site(capture, event.metadata());
+            let level = level(event.metadata());
+            bytes.truncate(MAX_SPAN_FIELD_BYTES);
+            work.emit_event(capture, shared, site, around, level, bytes);
+        });
+    });
+}
+
+/// An event that says how long a query took, where only trees want events.
+#[cold]
+fn query_event(capture: &Capture, event: &Event<'_>, failed: bool) {
+    let place = local::with(capture, |local| match failed {
+        true => mark_failed(capture, local, event),
+        false => around(capture, local, event),
+    });
+    let Some(around) = place.filter(|place| capture.takes_record(place.tree)) else {
+        return;
+    };
+    let max = capture.registry.limits.max_field_bytes;
+    let record = |visitor: &mut dyn Visit| event.record(visitor);
+    visit::read(max, record, |_, bytes| {
+        local::with(capture, |local| {
             let Local { shared, work, .. } = local;
             let (site, _) = work.site(capture, event.metadata());
             let level = level(event.metadata());
@@ -461,6 +518,7 @@ fn around(capture: &Capture, local: &mut Local, event: &Event<'_>) -> EventPlace
                 span: state.seq.load(Relaxed),
                 number: identity.operation,
                 adopted: identity.adopted,
+                tree: state.flags() & TREE,
             }
         });
         return place.unwrap_or_default();
@@ -473,13 +531,15 @@ fn around(capture: &Capture, local: &mut Local, event: &Event<'_>) -> EventPlace
 
 fn inside(capture: &Capture, frame: &Frame) -> EventPlace {
     let span = frame.seq.load(Relaxed);
+    let flags = frame.node_and_flags().1;
     EventPlace {
         span,
         number: match capture.streams.ids {
             true => frame.operation.load(Relaxed),
             false => span,
         },
-        adopted: frame.node_and_flags().1 & FRAME_ADOPTED != 0,
+        adopted: flags & FRAME_ADOPTED != 0,
+        tree: flags & TREE,
     }
 }
 

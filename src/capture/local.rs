@@ -12,6 +12,7 @@ use std::sync::atomic::{
 use tracing_core::Metadata;
 
 use super::capture::Capture;
+use super::cpu_time::{self, Timed};
 use super::frame::Frame;
 use super::lock;
 use super::node::{Node, Tree};
@@ -101,6 +102,8 @@ pub(super) struct Work {
     pub(super) found: Vec<super::found::Found>,
     /// The ranges of another tool that this thread has open, one per frame; empty where there is no such tool.
     pub(super) marks: Vec<SiteId>,
+    /// The CPU times of the frames; empty where they are not measured.
+    pub(super) timed: Vec<Timed>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -124,6 +127,7 @@ impl Work {
             sites: Box::new(std::array::from_fn(|_| SiteEntry::default())),
             found: Vec::new(),
             marks: Vec::new(),
+            timed: Vec::new(),
         }
     }
 
@@ -356,6 +360,7 @@ impl Local {
             let entered = frame.entered.load(Relaxed).max(began);
             frame.entered.store(entered, Relaxed);
         }
+        cpu_time::start_anew(work);
         // Frames that were left still name nodes of the old tree.
         for frame in shared.frames.iter().skip(shared.depth.load(Relaxed)) {
             frame.id.store(0, Relaxed);
@@ -450,9 +455,9 @@ mod tests {
     }
 
     fn calls(capture: &Capture) -> i64 {
-        let mut calls = HashMap::new();
-        capture.calls(&mut calls);
-        calls.values().sum()
+        let mut progress = HashMap::new();
+        capture.progress(&mut progress);
+        progress.values().map(|path| path.calls).sum()
     }
 
     #[test]

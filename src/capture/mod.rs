@@ -19,6 +19,7 @@
 //! | `node`, `recorder` | call tree and histograms |
 //! | `sites` | numbers for callsites and paths |
 //! | `stream`, `ring`, `drain` | the event stream: encoding, bounded buffers, decoding |
+//! | `sampling` | which roots' trees are streamed where nobody asked for all |
 //! | `gpu_reports` | device times that the program says itself |
 //! | `gpu_calls` | calls into a GPU's driver, and the span that they are made in |
 //! | `survey` | what is told of all threads at one moment |
@@ -35,6 +36,7 @@ mod calibrate;
 mod capture;
 mod context;
 mod counters;
+mod cpu_time;
 mod drain;
 mod enter;
 mod exit;
@@ -53,6 +55,7 @@ mod place;
 pub(crate) mod process;
 mod recorder;
 mod ring;
+mod sampling;
 mod sites;
 mod span_state;
 mod stream;

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use super::frame::{FRAME_FOLDED, FRAME_OTHER};
 use super::recorder::Recorder;
 use super::sites::Registry;
-use crate::model::NodeSnapshot;
+use crate::model::{CpuSnapshot, Ended, NodeSnapshot, PathProgress, PathSpread};
 use crate::model::{PathId, SiteId};
 
 /// Statistics of one call path on one thread: written by that thread, read by the report.
@@ -31,6 +31,18 @@ pub(super) struct Node {
     first_start: AtomicU64,
     first_length: AtomicU64,
     latency: OnceLock<Box<Latency>>,
+    cpu: OnceLock<Box<CpuSums>>,
+}
+
+/// Sums over the activations of which the CPU time was measured.
+#[derive(Debug, Default)]
+struct CpuSums {
+    /// Of all activations, measured or not.
+    all: AtomicU64,
+    all_ticks: AtomicU64,
+    activations: AtomicU64,
+    self_ticks: AtomicU64,
+    self_cpu: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -39,6 +51,18 @@ struct Latency {
     idle: AtomicU64,
     first_start: AtomicU64,
     first_length: AtomicU64,
+}
+
+impl CpuSums {
+    /// Returns the sums; `None` if nothing was measured.
+    fn snapshot(&self) -> Option<CpuSnapshot> {
+        let activations = self.activations.load(Relaxed);
+        (activations > 0).then(|| CpuSnapshot {
+            activations,
+            self_ticks: self.self_ticks.load(Relaxed),
+            self_cpu: self.self_cpu.load(Relaxed),
+        })
+    }
 }
 
 /// Adds to a number that only this thread writes.
@@ -62,6 +86,7 @@ impl Node {
             first_start: AtomicU64::new(0),
             first_length: AtomicU64::new(0),
             latency: OnceLock::new(),
+            cpu: OnceLock::new(),
         }
     }
 
@@ -78,6 +103,28 @@ impl Node {
     fn record_first(&self, start: u64, total: u64) {
         self.first_length.store(total, Relaxed);
         self.first_start.store(start, Relaxed);
+    }
+
+    /// Counts a measured activation: its ticks outside of measured activations inside, and its CPU time in nanoseconds.
+    pub(super) fn count_cpu(&self, self_ticks: u64, self_cpu: u64) {
+        let cpu = self.cpu.get_or_init(Box::default);
+        add(&cpu.activations, 1);
+        add(&cpu.self_ticks, self_ticks);
+        add(&cpu.self_cpu, self_cpu);
+    }
+
+    /// Counts an activation, where some are measured.
+    pub(super) fn count_at_all(&self, ticks: u64) {
+        let cpu = self.cpu.get_or_init(Box::default);
+        add(&cpu.all, 1);
+        add(&cpu.all_ticks, ticks);
+    }
+
+    /// Returns how many activations [`Node::count_at_all`] saw, and their ticks.
+    pub(super) fn activations_at_all(&self) -> (u64, u64) {
+        self.cpu.get().map_or((0, 0), |cpu| {
+            (cpu.all.load(Relaxed), cpu.all_ticks.load(Relaxed))
+        })
     }
 
     pub(super) fn count_folded(&self, total: u64) {
@@ -154,14 +201,33 @@ impl Node {
             activation,
             latency: latency_snapshot,
             idle: latency.map_or(0, |latency| latency.idle.load(Relaxed)),
+            cpu: self.cpu.get().and_then(|cpu| cpu.snapshot()),
         }
     }
 
-    /// Returns how many operations this thread's share adds up to. Below zero where async spans close on this thread
-    /// that were polled on others.
-    pub(super) fn calls(&self) -> i64 {
+    /// Returns what this thread has done so far.
+    pub(super) fn progress(&self) -> PathProgress {
+        let ended = |recorder: &Recorder| Ended {
+            count: recorder.count(),
+            ticks: recorder.sum(),
+        };
         let (_, calls) = self.deltas();
-        self.activation.count().cast_signed().saturating_add(calls)
+        let activations = ended(&self.activation);
+        let latency = self.latency.get().map(|latency| &latency.recorder);
+        PathProgress {
+            calls: activations.count.cast_signed().saturating_add(calls),
+            activations,
+            spans: latency.map(ended).unwrap_or_default(),
+            longest: latency.unwrap_or(&self.activation).max(),
+        }
+    }
+
+    /// Adds the buckets of operations from the page `first` on.
+    pub(super) fn spread(&self, first: usize, spread: &mut PathSpread) {
+        match self.latency.get() {
+            Some(latency) => latency.recorder.read_from(first, &mut spread.spans),
+            None => self.activation.read_from(first, &mut spread.activations),
+        }
     }
 
     /// Returns the memory that this node holds, in bytes.
@@ -169,7 +235,8 @@ impl Node {
         let latency = self.latency.get().map_or(0, |latency| {
             size_of::<Latency>() + latency.recorder.heap_bytes()
         });
-        size_of::<Node>() + self.activation.heap_bytes() + latency
+        let cpu = self.cpu.get().map_or(0, |_| size_of::<CpuSums>());
+        size_of::<Node>() + self.activation.heap_bytes() + latency + cpu
     }
 }
 
@@ -182,6 +249,10 @@ pub(super) struct Tree {
     children: HashMap<(u32, SiteId), Child>,
     /// Nodes by path number; [`ROOT`] where this thread has none.
     by_path: Vec<u32>,
+    /// The grant of samples of which nothing seems to be left for this thread.
+    pub(super) idle_grant: u32,
+    /// Roots in a row for which nothing was left.
+    pub(super) misses: u32,
 }
 
 #[derive(Debug)]
@@ -190,6 +261,16 @@ struct TreeNode {
     parent: u32,
     depth: u32,
     site: SiteId,
+    samples: Samples,
+}
+
+/// What this thread has sampled of the roots of one site.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Samples {
+    /// The last grant that was made use of.
+    pub(super) grant: u32,
+    /// How many were sampled without one.
+    pub(super) first: u32,
 }
 
 /// A step down the tree, as the frame of the activation will hold it.
@@ -227,6 +308,7 @@ impl Tree {
             parent: ROOT,
             depth: 0,
             site: SiteId::OTHER,
+            samples: Samples::default(),
         };
         let empty = CacheEntry {
             key: u64::MAX,
@@ -240,12 +322,20 @@ impl Tree {
             cache: Box::new([empty; CACHE]),
             children: HashMap::new(),
             by_path: Vec::new(),
+            idle_grant: 0,
+            misses: 0,
         }
     }
 
     #[inline]
     pub(super) fn node(&self, index: u32) -> &Arc<Node> {
         &self.nodes[index as usize].node
+    }
+
+    /// Returns what was sampled at a node.
+    #[inline]
+    pub(super) fn samples(&mut self, index: u32) -> &mut Samples {
+        &mut self.nodes[index as usize].samples
     }
 
     /// Returns the node of `site` under `parent`; `added` is told of a new one.
@@ -329,6 +419,8 @@ impl Tree {
             return known;
         }
         let index = self.nodes.len() as u32;
+        // Its first roots are to be sampled.
+        self.idle_grant = 0;
         let node = Arc::new(Node::new(path));
         added(&node);
         self.nodes.push(TreeNode {
@@ -336,6 +428,7 @@ impl Tree {
             parent,
             depth: self.nodes[parent as usize].depth + 1,
             site,
+            samples: Samples::default(),
         });
         let place = path.0 as usize;
         if self.by_path.len() <= place {

@@ -101,6 +101,29 @@ impl Recorder {
             + (carried << 32)
     }
 
+    /// Returns the largest value; zero without any.
+    pub(super) fn max(&self) -> u64 {
+        self.max.load(Relaxed)
+    }
+
+    /// Adds the filled buckets from the page `first` on.
+    pub(super) fn read_from(&self, first: usize, filled: &mut Vec<(u8, u8, u64)>) {
+        for (page, counts) in self.pages.iter().enumerate().skip(first) {
+            let Some(counts) = counts.get() else { continue };
+            for (place, count) in counts.iter().enumerate() {
+                let count = count.load(Relaxed);
+                if count > 0 {
+                    filled.push((page as u8, place as u8, u64::from(count)));
+                }
+            }
+        }
+    }
+
+    /// Returns the sum of all values.
+    pub(super) fn sum(&self) -> u64 {
+        self.sum.load(Relaxed)
+    }
+
     /// Reads the recorder; exact when its thread is not recording at the moment.
     pub(super) fn snapshot(&self) -> RecorderSnapshot {
         let mut filled = Vec::new();

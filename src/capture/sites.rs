@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use tracing_core::Metadata;
 
 use super::{Limits, gpu_reports, lock};
-use crate::model::{PathId, PathTable, Site, SiteId};
+use crate::model::{PathId, PathTable, Site, SiteId, is_semantic};
 
 /// The capture's callsites and call paths. Asked when a thread meets a site or a path for the first time.
 pub(super) struct Registry {
@@ -18,6 +18,8 @@ pub(super) struct Registry {
     held: Option<Box<HeldFn>>,
     /// Whether an output asked for the fields of spans.
     keep_fields: bool,
+    /// Whether trees are sampled, which keep what rules look at.
+    trees: bool,
 }
 
 /// The user's word on which callsites create held spans.
@@ -57,6 +59,8 @@ pub(super) const PLAIN: u32 = 1 << 3;
 
 /// One of the span's fields means something: an error, or that there was none.
 pub(super) const SEMANTIC_FIELDS: u32 = 1 << 4;
+/// The span's fields are to be recorded if it is in a sampled tree.
+pub(super) const TREE_FIELDS: u32 = 1 << 5;
 
 /// Plain spans that make a site plain. A callsite makes either futures or scopes, so that few would do.
 const ENOUGH_PLAIN: u32 = 32;
@@ -87,7 +91,12 @@ impl SiteState {
 const SEMANTIC: [&str; 3] = ["error", "otel.status_code", gpu_reports::TIME];
 
 impl Registry {
-    pub(super) fn new(limits: Limits, keep_fields: bool, held: Option<Box<HeldFn>>) -> Registry {
+    pub(super) fn new(
+        limits: Limits,
+        keep_fields: bool,
+        trees: bool,
+        held: Option<Box<HeldFn>>,
+    ) -> Registry {
         let root = (PathId::ROOT, SiteId::OTHER);
         Registry {
             limits,
@@ -102,6 +111,7 @@ impl Registry {
             }),
             held,
             keep_fields,
+            trees,
         }
     }
 
@@ -120,9 +130,15 @@ impl Registry {
             .iter()
             .any(|name| metadata.fields().field(name).is_some());
         let keep = !metadata.fields().is_empty() && (self.keep_fields || semantic);
+        let of_tree = self.trees
+            && metadata
+                .fields()
+                .iter()
+                .any(|field| is_semantic(field.name()));
         let flags = (u32::from(keep) * KEEP_FIELDS)
             | (u32::from(semantic) * SEMANTIC_FIELDS)
-            | (u32::from(held) * HELD);
+            | (u32::from(held) * HELD)
+            | (u32::from(of_tree) * TREE_FIELDS);
 
         let mut sites = lock(&self.sites);
         let id = SiteId(u32::try_from(sites.all.len()).unwrap_or(u32::MAX));

@@ -366,6 +366,13 @@ impl SpanState {
         self.site_and_flags.fetch_or(u64::from(flag), Relaxed) & u64::from(flag) != 0
     }
 
+    /// Puts the span into a sampled tree: sets the flags `bits` of those in `mask`.
+    #[cold]
+    pub(super) fn set_tree(&self, mask: u32, bits: u32) {
+        self.unset(mask & !bits);
+        self.set(bits);
+    }
+
     /// Sets a flag of a span that no other thread knows yet.
     #[inline]
     pub(super) fn set_own(&self, flag: u32) {

@@ -7,7 +7,8 @@ use super::identity::{AddedWords, OWN_ID, OWN_NUMBER, brief};
 use super::local::{SEQ_BITS, ThreadShared, Work};
 use super::place::Identity;
 use super::ring::Room;
-use super::span_state::{FIELDS, INLINE, Inline, OVERLAPS, SpanState};
+use super::sampling::TREE;
+use super::span_state::{ERROR, FIELDS, INLINE, Inline, OVERLAPS, SpanState};
 use crate::model::{Level, SiteId};
 
 /// What a record is. The numbers are the wire form.
@@ -34,11 +35,26 @@ pub(super) const WITH_FIELDS: u16 = 1 << 2;
 pub(super) const COMPACT: u16 = 1 << 3;
 // The flags above these four say which words `identity` has added.
 
+/// In the word with the site: the record is in a sampled tree.
+pub(super) const TRACED: u32 = 1 << 31;
+/// In the word with the site: an error was recorded.
+pub(super) const FAILED: u32 = 1 << 30;
+/// What is left of that word for the site.
+pub(super) const SITE_MASK: u32 = FAILED - 1;
+
+/// Returns the marks beside the site of a record in the tree with these bits.
+#[inline]
+pub(super) fn site_marks(tree: u32, failed: bool) -> u32 {
+    (u32::from(tree & TREE != 0) * TRACED) | (u32::from(failed) * FAILED)
+}
+
 /// A span record before encoding.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SpanWords {
     pub(super) kind: Kind,
     pub(super) flags: u16,
+    /// [`TRACED`], [`FAILED`]; none where [`Work::emit_span`] streams the record.
+    pub(super) site_marks: u32,
     pub(super) site: SiteId,
     pub(super) seq: u64,
     pub(super) parent: u64,
@@ -54,12 +70,38 @@ pub(super) struct EventPlace {
     /// The operation's number; its id if it is `adopted`.
     pub(super) number: u64,
     pub(super) adopted: bool,
+    /// The tree that the span is in, 0 for none; see [`TREE`].
+    pub(super) tree: u32,
 }
 
 impl SpanWords {
+    /// Returns the record of a span's first activation, which ended at `end`. `site` and `flags` are the state's.
+    #[inline(always)]
+    fn first(state: &SpanState, site: SiteId, flags: u32, kind: Kind, end: u64) -> SpanWords {
+        let overlaps = match flags & OVERLAPS {
+            0 => 0,
+            _ => OVERLAPPING,
+        };
+        SpanWords {
+            kind,
+            flags: BY_CREATOR | overlaps,
+            site_marks: 0,
+            site,
+            seq: state.seq.load(Relaxed),
+            parent: state.first_parent.load(Relaxed),
+            start: state.first_start.load(Relaxed),
+            end,
+        }
+    }
+
+    #[inline]
+    fn header(&self, flags: u16, words: usize) -> u64 {
+        header(self.kind, flags, words, self.site) | u64::from(self.site_marks) << 32
+    }
+
     #[inline]
     fn words(&self, flags: u16, words: usize) -> [u64; SPAN_WORDS] {
-        let header = header(self.kind, flags, words, self.site);
+        let header = self.header(flags, words);
         [header, self.seq, self.parent, self.start, self.end]
     }
 
@@ -89,7 +131,7 @@ impl SpanWords {
             flags |= WITH_FIELDS;
             start |= (field_bytes as u64) << COMPACT_START.count_ones();
         }
-        let header = header(self.kind, flags, back as usize, self.site);
+        let header = self.header(flags, back as usize);
         Some([header, seq | (length << 32), start])
     }
 }
@@ -116,7 +158,8 @@ pub(super) const COMPACT_START: u64 = u64::MAX >> 8;
 /// Header, sequence number of the span, tick, level.
 pub(super) const EVENT_WORDS: usize = 4;
 
-/// One word: kind (4 bits), flags (12), words in all (16), site (32).
+/// One word: kind (4 bits), flags (12), words in all (16), site (30), marks (2). Calls into a driver have the number of the
+/// function for the last two.
 pub(super) fn header(kind: Kind, flags: u16, words: usize, site: SiteId) -> u64 {
     kind as u64
         | u64::from(flags) << KIND_BITS
@@ -135,27 +178,40 @@ impl Work {
         kind: Kind,
         end: u64,
     ) {
+        let (site, flags) = state.site_and_flags();
+        if flags & (TREE | ERROR) != 0 {
+            return self.emit_first_marked(capture, shared, state, kind, end);
+        }
         if kind == Kind::Poll && !capture.streams.polls {
             return;
         }
-        let (site, flags) = state.site_and_flags();
-        let overlaps = match flags & OVERLAPS {
-            0 => 0,
-            _ => OVERLAPPING,
-        };
-        let span = SpanWords {
-            kind,
-            flags: BY_CREATOR | overlaps,
-            site,
-            seq: state.seq.load(Relaxed),
-            parent: state.first_parent.load(Relaxed),
-            start: state.first_start.load(Relaxed),
-            end,
-        };
+        let span = SpanWords::first(state, site, flags, kind, end);
         self.emit_span(capture, shared, state, flags, span);
     }
 
-    /// Streams a span record; with the span's fields, unless it is one poll of several. `flags` are the state's.
+    /// The same for a span in a sampled tree, or one that failed.
+    #[cold]
+    fn emit_first_marked(
+        &mut self,
+        capture: &Capture,
+        shared: &ThreadShared,
+        state: &SpanState,
+        kind: Kind,
+        end: u64,
+    ) {
+        let (site, flags) = state.site_and_flags();
+        if kind == Kind::Poll && flags & TREE == 0 && !capture.streams.polls {
+            return;
+        }
+        let span = SpanWords {
+            site_marks: site_marks(flags, flags & ERROR != 0),
+            ..SpanWords::first(state, site, flags, kind, end)
+        };
+        self.emit_any(capture, shared, state, span, None, None);
+    }
+
+    /// Streams a span record without marks; with the span's fields, unless it is one poll of several. `flags` are the
+    /// state's.
     #[inline(always)]
     pub(super) fn emit_span(
         &mut self,
@@ -285,6 +341,9 @@ impl Work {
         fields: &[u8],
     ) {
         let Some(ring) = &shared.ring else {
+            if !capture.streams.events {
+                return drop_span(capture, shared);
+            }
             capture.counters.dropped_events.fetch_add(1, Relaxed);
             return;
         };
@@ -293,15 +352,20 @@ impl Work {
         let fields_at = EVENT_WORDS + usize::from(of_call);
         let words = fields_at + field_words(fields.len());
         if !self.producer.fits(words) && !self.make_room(capture, shared, words) {
+            if !capture.streams.events {
+                // Only its tree misses it.
+                return drop_span(capture, shared);
+            }
             ring.dropped_events
                 .store(ring.dropped_events.load(Relaxed) + 1, Relaxed);
             return;
         }
         let with_fields = u16::from(!fields.is_empty()) * WITH_FIELDS;
+        let marks = u64::from(site_marks(around.tree, false)) << 32;
         let flags =
             with_fields | (u16::from(of_call) * OWN_NUMBER) | (u16::from(around.adopted) * OWN_ID);
         let producer = &mut self.producer;
-        producer.put(ring, 0, header(Kind::Event, flags, words, site));
+        producer.put(ring, 0, header(Kind::Event, flags, words, site) | marks);
         producer.put(ring, 1, around.span);
         producer.put(ring, 2, capture.clock.tick());
         producer.put(ring, 3, level as u64);

@@ -14,10 +14,11 @@ use super::lock;
 use super::ring::Ring;
 use super::sites::HELD;
 use super::span_state::SpanState;
-use crate::model::{CaptureSnapshot, FrameSnapshot, OpenSnapshot, PathId};
 #[cfg(feature = "cuda")]
-use crate::model::{Site, SiteId};
-use crate::model::{ThreadSnapshot, ThreadTop};
+use crate::model::Site;
+use crate::model::{CaptureSnapshot, FrameSnapshot, OpenSnapshot, PathId};
+use crate::model::{PathProgress, PathSpread};
+use crate::model::{SiteId, ThreadSnapshot, ThreadTop};
 
 impl Capture {
     /// Removes threads that have ended, have no open spans and no records left, and returns their statistics.
@@ -113,6 +114,20 @@ impl Capture {
         })
     }
 
+    /// Returns how many records found no room since the start or the last reset.
+    pub(crate) fn dropped_records(&self) -> u64 {
+        let threads = self.threads();
+        let rings = threads.iter().filter_map(|shared| shared.ring.as_ref());
+        let dropped = rings
+            .map(|ring| ring.dropped_spans.load(Relaxed) + ring.dropped_events.load(Relaxed))
+            .sum::<u64>();
+        let counters = &self.counters;
+        let of_ended = [&counters.dropped_spans, &counters.dropped_events];
+        of_ended
+            .iter()
+            .fold(dropped, |sum, counter| sum + counter.load(Relaxed))
+    }
+
     fn thread_snapshot(&self, shared: &ThreadShared) -> ThreadSnapshot {
         let current = self.is_current(shared);
         let began = self.began();
@@ -165,14 +180,21 @@ impl Capture {
         }
     }
 
-    /// Adds up how many operations each path has seen, for throughput.
-    pub(crate) fn calls(&self, calls: &mut HashMap<PathId, i64>) {
+    /// Counts the spans of each callsite that are open now.
+    pub(crate) fn open_by_site(&self, counts: &mut HashMap<SiteId, u64>) {
+        self.for_each_open(&self.threads(), |state| {
+            *counts.entry(state.site()).or_default() += 1;
+        });
+    }
+
+    /// Adds up what each path has seen, for the windows.
+    pub(crate) fn progress(&self, progress: &mut HashMap<PathId, PathProgress>) {
         let threads = self.threads();
         // Open spans first: what closes in between is then missing until the next time, and never counted twice.
         self.for_each_open(&threads, |state| {
             let polls = self.polls(state);
             if polls > 0 {
-                *calls.entry(self.path_of(state)).or_default() -= polls.cast_signed();
+                progress.entry(self.path_of(state)).or_default().calls -= polls.cast_signed();
             }
         });
         for shared in threads {
@@ -180,9 +202,26 @@ impl Capture {
                 continue;
             }
             for node in lock(&shared.nodes).iter() {
-                *calls.entry(node.path).or_default() += node.calls();
+                let path = progress.entry(node.path).or_default();
+                path.add(node.progress());
             }
         }
+    }
+
+    /// Returns how the operations of some paths are spread, of each from a page of buckets on.
+    pub(crate) fn spread(&self, from: &HashMap<PathId, usize>) -> HashMap<PathId, PathSpread> {
+        let mut spread: HashMap<PathId, PathSpread> = HashMap::new();
+        for shared in self.threads() {
+            if !self.is_current(&shared) {
+                continue;
+            }
+            for node in lock(&shared.nodes).iter() {
+                if let Some(&first) = from.get(&node.path) {
+                    node.spread(first, spread.entry(node.path).or_default());
+                }
+            }
+        }
+        spread
     }
 
     fn memory_bytes(&self, threads: &[Arc<ThreadShared>]) -> u64 {

@@ -10,8 +10,9 @@ use super::found::Found;
 use super::frame::{FRAME_OVERLAPS, Frame};
 use super::local::ThreadShared;
 use super::place::Identity;
+use super::sampling::TREE;
 use super::sites::{ASYNC, HELD};
-use super::span_state::{FIRST_STREAMED, OVERLAPS, SpanState};
+use super::span_state::{ERROR, FIRST_STREAMED, OVERLAPS, SpanState};
 use crate::model::{Fields, FrameCount, Ids, Nanos, Site, SpanKind, SpanRecord, SpanSeq, Thread};
 
 /// An open span, read from its state.
@@ -28,6 +29,9 @@ struct Open<'a> {
 struct OwnPart {
     fields: Vec<u8>,
     ids: Option<Ids>,
+    /// The span around it where nothing else is entered on the thread.
+    declared_parent: Option<SpanSeq>,
+    failed: bool,
 }
 
 impl Capture {
@@ -70,7 +74,7 @@ impl Capture {
             .map(|(at, frame)| self.own_part(shared, frame, at.checked_sub(1).map(|at| frames[at])))
             .collect();
         let mut batch = Batch::default();
-        let mut parent = None;
+        let mut parent = own.first().and_then(|own| own.declared_parent);
         for (frame, own) in frames.iter().zip(&own) {
             let path = frame.path().0 as usize;
             let site = table
@@ -103,6 +107,8 @@ impl Capture {
                 unfinished: true,
                 ids: own.ids,
                 overlapping: frame.node_and_flags().1 & FRAME_OVERLAPS != 0,
+                traced: frame.node_and_flags().1 & TREE != 0,
+                failed: own.failed,
             });
             parent = Some(span);
         }
@@ -131,6 +137,8 @@ impl Capture {
         OwnPart {
             fields: state.fields(),
             ids: self.streams.ids.then(|| self.ids(identity())),
+            declared_parent: sequence(state.declared_parent.load(Relaxed)),
+            failed: state.has(ERROR),
         }
     }
 
@@ -229,6 +237,8 @@ impl Open<'_> {
             unfinished: false,
             ids: self.ids,
             overlapping: false,
+            traced: self.state.has(TREE),
+            failed: self.state.has(ERROR),
         }
     }
 }

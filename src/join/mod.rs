@@ -2,13 +2,14 @@
 //!
 //! An event may lie in the buffer of one thread while the end of its span lies in that of another. All buffers are
 //! emptied in rounds; whatever happened before a span ended was written before that end was, so it is in the same round
-//! or in the next. Operations therefore wait for one round more.
+//! or in the next. Operations therefore wait for one round more. So do the trees of sampled roots, in `trees`.
 
 mod events;
 mod examples;
 #[cfg(any(feature = "cuda", test))]
 mod gpu;
 mod known;
+mod trees;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use self::examples::Examples;
 #[cfg(feature = "cuda")]
 pub(crate) use self::gpu::{GpuJoin, GpuJoined};
 use self::known::{Known, note_site, note_thread};
+pub(crate) use self::trees::Trees;
 use crate::model::{EventRecord, Example, Fields, Ids, Nanos, Operation, OperationEvent, SiteId};
 use crate::model::{SpanKind, SpanRecord, SpanSeq};
 

@@ -43,6 +43,9 @@ pub struct Losses {
     pub teardown: u64,
     /// Durations beyond the recorder's range.
     pub outliers: u64,
+    /// Records that belong to a sampled tree and could not be put into it: there was no memory, or their place in the
+    /// tree came too late. The tree is then marked as truncated, if it is known which one it is.
+    pub stray_records: u64,
     /// Spans that were open when the capture ended.
     pub open_spans: u64,
     /// Sinks and resource sources that failed, with what they said.

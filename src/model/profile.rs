@@ -5,8 +5,8 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 
 use super::{
-    Distribution, Example, Export, GpuProfile, GpuStats, Losses, Nanos, Overhead, Series, Site,
-    WallAnchor,
+    Distribution, Example, Export, GpuProfile, GpuStats, Losses, Nanos, Overhead, Point, RootTrees,
+    Series, Site, WallAnchor,
 };
 
 /// What the capture knows so far, or in the end. Serialises as the body of the JSON report.
@@ -59,6 +59,9 @@ pub struct Profile {
     pub gpu: Option<GpuProfile>,
     /// Operations over time.
     pub throughput: Throughput,
+    /// Whole trees of sampled roots, by the callsite of the root; the site whose roots took longest comes first. Empty at
+    /// [`ProfilingLevel::Basic`](crate::ProfilingLevel::Basic).
+    pub trees: Vec<RootTrees>,
     /// What was not measured, by reason.
     pub losses: Losses,
     /// What became of the spans that were to be sent elsewhere, by sink.
@@ -92,6 +95,12 @@ pub struct Process {
     pub pid: u32,
     /// Cores that the process may use.
     pub cores: Option<u32>,
+    /// Memory that the process may use, in bytes: the machine's, or less in a container; `None` where it is not known.
+    #[serde(rename = "memory_limit_bytes", skip_serializing_if = "Option::is_none")]
+    pub memory_limit: Option<u64>,
+    /// Files that the process may have open at a time; `None` where it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub open_files_limit: Option<u64>,
     /// CPU time of all its threads while the capture ran, if known.
     #[serde(rename = "cpu_ns")]
     pub cpu: Option<Nanos>,
@@ -155,6 +164,9 @@ pub struct Stats {
     pub first: Option<Nanos>,
     /// What the sampler saw of the threads that were inside; `None` where nothing was sampled.
     pub on_cpu: Option<OnCpu>,
+    /// CPU time of the activations for which it was measured; `None` where it was not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<CpuTime>,
     /// What the spans had devices do; `None` where nothing was seen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu: Option<Box<GpuStats>>,
@@ -169,6 +181,36 @@ impl Stats {
     /// Whether these are async spans: entered several times, with one open and close around.
     pub fn is_async(&self) -> bool {
         self.latency.is_some()
+    }
+}
+
+/// Exact evidence on whether time was spent running, of some or all activations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[non_exhaustive]
+pub struct CpuTime {
+    /// Activations that were measured.
+    pub activations: u64,
+    /// Their busy time without that of spans entered inside.
+    #[serde(rename = "self_ns")]
+    pub self_time: Nanos,
+    /// The CPU time that their threads used within `self_time`.
+    #[serde(rename = "self_cpu_ns")]
+    pub self_cpu: Nanos,
+}
+
+impl CpuTime {
+    /// Builds the evidence from its numbers.
+    pub fn new(activations: u64, self_time: Nanos, self_cpu: Nanos) -> CpuTime {
+        CpuTime {
+            activations,
+            self_time,
+            self_cpu,
+        }
+    }
+
+    /// Returns the share of the time that was spent running, in `[0, 1]`.
+    pub fn share(self) -> f64 {
+        self.self_cpu.share_of(self.self_time).min(1.0)
     }
 }
 
@@ -221,6 +263,20 @@ pub struct SiteStats {
     pub per_second: f64,
     /// Operations in each window of [`Throughput::window`], the oldest first.
     pub per_window: Vec<u64>,
+    /// How many of its spans were open, entered or not, at each reading of the resources; bounded as a
+    /// [`Series`] is. Empty for the sites that do not fit in, and where nothing is read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub open_readings: Vec<Point>,
+    /// Operations that ended in each of these windows; the last window may be incomplete.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ended_per_window: Vec<u64>,
+    /// How long the operations that ended in each window took together, as in [`Stats::operations`]: divided by
+    /// `ended_per_window` it is their mean.
+    #[serde(rename = "time_per_window_ns", skip_serializing_if = "Vec::is_empty")]
+    pub time_per_window: Vec<Nanos>,
+    /// When operations were far slower than most; `None` where there were none, or too few operations to tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slow: Option<SlowOperations>,
     /// The slowest operations, the slowest first, where an output asked for ids; at most 3.
     pub examples: Vec<Example>,
 }
@@ -237,9 +293,45 @@ impl SiteStats {
             open_root_activations: 0,
             per_second: 0.0,
             per_window: Vec::new(),
+            open_readings: Vec::new(),
+            ended_per_window: Vec::new(),
+            time_per_window: Vec::new(),
+            slow: None,
             examples: Vec::new(),
         }
     }
+}
+
+/// When operations were far slower than most.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct SlowOperations {
+    /// What takes longer counts: three interquartile ranges above the upper quartile, Tukey's outer fence, and at least
+    /// 1 ms above it.
+    #[serde(rename = "limit_ns")]
+    pub limit: Nanos,
+    /// The moments, by rising time; at most 256, the oldest give way.
+    pub moments: Vec<SlowMoment>,
+}
+
+impl SlowOperations {
+    /// Builds it from its parts.
+    pub fn new(limit: Nanos, moments: Vec<SlowMoment>) -> SlowOperations {
+        SlowOperations { limit, moments }
+    }
+}
+
+/// Slow operations that ended between two looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct SlowMoment {
+    /// When the look before was, since the capture began or was reset.
+    #[serde(rename = "from_ns")]
+    pub from: Nanos,
+    /// When they were seen to have ended.
+    #[serde(rename = "to_ns")]
+    pub to: Nanos,
+    /// How many they were.
+    pub count: u64,
 }
 
 /// One node of the call tree.
@@ -312,6 +404,9 @@ pub struct ThreadStats {
     /// CPU time of the thread while observed, read by the sampler; `None` where it cannot be had.
     #[serde(rename = "cpu_ns")]
     pub cpu: Option<Nanos>,
+    /// How long the thread was ready to run without a core while observed; `None` where it cannot be had (Linux tells it).
+    #[serde(rename = "run_queue_ns", skip_serializing_if = "Option::is_none")]
+    pub run_queue: Option<Nanos>,
     /// Different async sites that were polled here; two or more make it a worker of a runtime.
     pub async_sites: u32,
 }
@@ -327,4 +422,10 @@ pub struct Throughput {
     pub window: Nanos,
     /// Operations of root spans in each window, the oldest first. The last window may be incomplete.
     pub per_window: Vec<u64>,
+    /// Operations of root spans that ended in each of these windows.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ended_per_window: Vec<u64>,
+    /// How long the operations that ended in each window took together.
+    #[serde(rename = "time_per_window_ns", skip_serializing_if = "Vec::is_empty")]
+    pub time_per_window: Vec<Nanos>,
 }

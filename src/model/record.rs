@@ -35,6 +35,10 @@ pub struct SpanRecord<'a> {
     pub ids: Option<Ids>,
     /// Overlaps its neighbours on the thread without nesting in them (guards dropped out of order).
     pub overlapping: bool,
+    /// It is in a sampled tree.
+    pub(crate) traced: bool,
+    /// An error was recorded in the operation; known with the last record of a span, as the fields are.
+    pub(crate) failed: bool,
 }
 
 /// What a [`SpanRecord`] stands for.
@@ -74,6 +78,8 @@ pub struct EventRecord<'a> {
     pub level: Level,
     /// Its fields, `message` among them.
     pub fields: Fields<'a>,
+    /// It is in a sampled tree, and means something there.
+    pub(crate) traced: bool,
 }
 
 /// Severity of an event, as in `tracing`.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{GpuReported, Losses, Nanos, OnCpu, Site, SiteId, Thread, TickScale};
+use super::{GpuReported, Losses, Nanos, OnCpu, Point, Site, SiteId, Thread, TickScale};
 
 /// The layout of the recorder's buckets, known to the side that fills them and the side that merges them.
 ///
@@ -58,6 +58,70 @@ pub(crate) struct PathTable {
     pub(crate) nodes: Vec<(PathId, SiteId)>,
 }
 
+/// What has been done under one path so far, on some of the threads.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct PathProgress {
+    /// Operations. Below zero where async spans close on these threads that were polled on others.
+    pub(crate) calls: i64,
+    /// Activations that have ended, and their ticks.
+    pub(crate) activations: Ended,
+    /// Async spans that have closed, and their ticks from open to close.
+    pub(crate) spans: Ended,
+    /// The longest of them, in ticks.
+    pub(crate) longest: u64,
+}
+
+/// How many there were, and how many ticks they took together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Ended {
+    pub(crate) count: u64,
+    pub(crate) ticks: u64,
+}
+
+impl PathProgress {
+    /// Adds what other threads did.
+    pub(crate) fn add(&mut self, other: PathProgress) {
+        self.calls += other.calls;
+        self.activations.add(other.activations);
+        self.spans.add(other.spans);
+        self.longest = self.longest.max(other.longest);
+    }
+}
+
+/// How one path's operations are spread on the threads that live: what is needed to tell slow ones.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct PathSpread {
+    /// `(page, place, count)`, in no order.
+    pub(crate) activations: Vec<(u8, u8, u64)>,
+    /// The same of async spans that have closed; where there are any, these are the operations.
+    pub(crate) spans: Vec<(u8, u8, u64)>,
+}
+
+impl PathSpread {
+    /// Returns the buckets of operations.
+    pub(crate) fn operations(&self) -> &[(u8, u8, u64)] {
+        match self.spans.is_empty() {
+            true => &self.activations,
+            false => &self.spans,
+        }
+    }
+}
+
+impl Ended {
+    pub(crate) fn add(&mut self, other: Ended) {
+        self.count += other.count;
+        self.ticks = self.ticks.saturating_add(other.ticks);
+    }
+
+    /// Returns what came since `before`.
+    pub(crate) fn since(self, before: Ended) -> Ended {
+        Ended {
+            count: self.count.saturating_sub(before.count),
+            ticks: self.ticks.saturating_sub(before.ticks),
+        }
+    }
+}
+
 /// Filled buckets and exact figures of one recorder.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RecorderSnapshot {
@@ -88,6 +152,24 @@ pub(crate) struct NodeSnapshot {
     pub(crate) idle: u64,
     /// When the first operation began, and how long it took.
     pub(crate) first: Option<(u64, u64)>,
+    pub(crate) cpu: Option<CpuSnapshot>,
+}
+
+/// CPU time of the activations for which it was measured.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct CpuSnapshot {
+    pub(crate) activations: u64,
+    pub(crate) self_ticks: u64,
+    /// In nanoseconds.
+    pub(crate) self_cpu: u64,
+}
+
+impl CpuSnapshot {
+    pub(crate) fn absorb(&mut self, other: CpuSnapshot) {
+        self.activations += other.activations;
+        self.self_ticks += other.self_ticks;
+        self.self_cpu += other.self_cpu;
+    }
 }
 
 /// A span that is entered now.
@@ -157,6 +239,10 @@ pub(crate) struct ThreadSightings {
     pub(crate) on_cpu: HashMap<PathId, OnCpu>,
     /// CPU time since the thread was first seen, by [`Thread::index`].
     pub(crate) cpu: HashMap<u32, Nanos>,
+    /// How many spans were open at each reading, by callsite.
+    pub(crate) open: HashMap<SiteId, Vec<Point>>,
+    /// Time that the thread was ready without a core, likewise; not there where the kernel does not count it.
+    pub(crate) run_queue: HashMap<u32, Nanos>,
     /// CPU time of the crate's own threads.
     pub(crate) background_cpu: Option<Nanos>,
     /// CPU time of the whole process since the capture began.

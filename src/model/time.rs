@@ -122,6 +122,12 @@ impl TickScale {
         self.length(tick.saturating_sub(self.origin))
     }
 
+    /// Returns how many ticks a length has.
+    pub(crate) fn ticks(self, length: Nanos) -> u64 {
+        let ticks = (u128::from(length.0) << 32) / u128::from(self.nanos_per_4g_ticks.max(1));
+        u64::try_from(ticks).unwrap_or(u64::MAX)
+    }
+
     /// Converts a number of ticks.
     pub(crate) fn length(self, ticks: u64) -> Nanos {
         let nanos = (u128::from(ticks) * u128::from(self.nanos_per_4g_ticks)) >> 32;

@@ -7,6 +7,7 @@
 //! | `sums` | everything that simply adds up |
 //! | `spans` | by call path and by site |
 //! | `stream` | pauses and their causes, launches that wait |
+//! | `pauses` | when a device did nothing at all, and after whose wait |
 //! | `memory` | device memory that was held at a time |
 //! | `kernels` | by name |
 //! | `reported` | what the program says itself |
@@ -14,6 +15,7 @@
 mod busy;
 mod kernels;
 mod memory;
+mod pauses;
 pub(super) mod reported;
 mod spans;
 mod stream;
@@ -28,10 +30,12 @@ use std::sync::Arc;
 use busy::Busy;
 use kernels::Kernels;
 use memory::Memory;
+use pauses::{Pauses, Waits};
 use spans::Spans;
 pub(super) use spans::StepsOf;
 use stream::Stream;
 use sums::Sums;
+use union::Union;
 
 use super::tree::Built;
 use crate::model::GpuNotice;
@@ -79,6 +83,7 @@ pub(super) struct Gpu {
     memory: Memory,
     kernels: Kernels,
     firsts: Firsts,
+    waits: Waits,
     /// The last reset. What ended before it may come after it.
     since: Nanos,
 }
@@ -94,6 +99,8 @@ struct Outside {
 struct Device {
     sums: Sums,
     busy: Busy,
+    kernels: Union,
+    pauses: Pauses,
     first: Nanos,
     last: Nanos,
     /// Whether more than ranges is known.
@@ -146,6 +153,7 @@ impl Gpu {
                 .entry(call.context)
                 .or_default()
                 .add_call(call);
+            self.waits.add(call);
             match &call.caller {
                 Some(caller) => self.spans.add_call(caller.path, call, steps_of),
                 None => self.outside.sums.add_call(call),
@@ -184,6 +192,8 @@ impl Gpu {
         let device = self.devices.entry(queue.device).or_insert_with(|| Device {
             sums: Sums::default(),
             busy: Busy::default(),
+            kernels: Union::default(),
+            pauses: Pauses::default(),
             first: work.start,
             last: work.end,
             measured: false,
@@ -193,6 +203,10 @@ impl Gpu {
         device.measured |= !matches!(work.kind, GpuKind::Range { .. });
         device.sums.add_work(work, delay);
         device.busy.add(work, DEVICE_INTERVALS);
+        if matches!(work.kind, GpuKind::Kernel(_) | GpuKind::Graph) {
+            device.kernels.add_work(work, DEVICE_INTERVALS);
+        }
+        device.pauses.add(work, &self.waits);
         let pieces = (PIECES / self.streams.len().max(1)).clamp(LEAST_PIECES, MOST_PIECES);
         if self.streams.len() < MAX_STREAMS || self.streams.contains_key(&queue) {
             let stream = self.streams.entry(queue).or_default();
@@ -281,6 +295,8 @@ impl Gpu {
             sums.absorb(&seen.sums);
             busy = seen.busy.length(measured);
             row.window = seen.last.saturating_sub(seen.first);
+            row.kernel_busy = seen.kernels.length();
+            row.pauses = seen.pauses.summed_up();
         }
         row.totals = sums.totals(busy);
         let streams = self.streams.iter();

@@ -8,7 +8,7 @@ use crate::model::{GpuIdle, GpuKind, GpuWork, Nanos};
 
 /// A pause below this is what a device takes from one kernel to the next, if the next was launched in time. As in
 /// Holistic Trace Analysis.
-const KERNEL_PAUSE: Nanos = Nanos(30_000);
+pub(super) const KERNEL_PAUSE: Nanos = Nanos(30_000);
 
 /// Launches of one stream that have not ended; the driver makes callers wait long before.
 const MAX_DEPTH: usize = 65_536;

@@ -6,9 +6,10 @@ use crate::model::{GpuApi, GpuCall, GpuCopy, GpuKind, GpuTotals, GpuWork, Nanos,
 /// Everything of [`GpuTotals`] that simply adds up: all but the union of times.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Sums {
-    /// Without `busy` and `launch_delay`.
+    /// Without `busy` and the distributions.
     totals: GpuTotals,
     delay: Recorded,
+    kernels: Recorded,
 }
 
 impl Sums {
@@ -19,11 +20,13 @@ impl Sums {
             GpuKind::Kernel(_) => {
                 totals.kernels += 1;
                 add(&mut totals.kernel_time, work.length());
+                self.kernels.record(work.length().0);
             }
             GpuKind::Copy(copy) => {
                 totals.copies += 1;
                 add(&mut totals.copy_time, work.length());
                 add_copy(totals, copy);
+                add_host_copy(totals, copy, work.length());
             }
             GpuKind::Set { .. } => totals.sets += 1,
             GpuKind::Graph => {}
@@ -81,6 +84,8 @@ impl Sums {
             (&mut to.launch_time, from.launch_time),
             (&mut to.sync_time, from.sync_time),
             (&mut to.memory_time, from.memory_time),
+            (&mut to.blocking_time, from.blocking_time),
+            (&mut to.free_time, from.free_time),
         ] {
             add(to, from);
         }
@@ -93,6 +98,9 @@ impl Sums {
             (&mut to.peer_bytes, from.peer_bytes),
             (&mut to.pageable_copies, from.pageable_copies),
             (&mut to.pageable_bytes, from.pageable_bytes),
+            (&mut to.blocking_copies, from.blocking_copies),
+            (&mut to.blocking_bytes, from.blocking_bytes),
+            (&mut to.free_bytes, from.free_bytes),
             (&mut to.sets, from.sets),
             (&mut to.ranges, from.ranges),
             (&mut to.launches, from.launches),
@@ -106,14 +114,19 @@ impl Sums {
         to.sources.sort_unstable();
         to.sources.dedup();
         self.delay.absorb(&other.delay);
+        self.kernels.absorb(&other.kernels);
     }
 
     /// Returns the totals with the time in which anything ran.
     pub(super) fn totals(&self, busy: Nanos) -> GpuTotals {
-        let delay = self.delay.distribution(TickScale::nanoseconds());
+        let known = |recorded: &Recorded| {
+            let distribution = recorded.distribution(TickScale::nanoseconds());
+            (distribution.count > 0).then_some(distribution)
+        };
         GpuTotals {
             busy,
-            launch_delay: (delay.count > 0).then_some(delay),
+            launch_delay: known(&self.delay),
+            kernel_lengths: known(&self.kernels),
             ..self.totals.clone()
         }
     }
@@ -141,5 +154,23 @@ fn add_copy(totals: &mut GpuTotals, copy: &GpuCopy) {
     if copy.is_pageable() {
         totals.pageable_copies += 1;
         count(&mut totals.pageable_bytes, copy.bytes);
+    }
+}
+
+/// Copies to the device up to this size go along with the command, whatever memory they are from.
+const SENT_ALONG: u64 = 64 << 10;
+
+fn add_host_copy(totals: &mut GpuTotals, copy: &GpuCopy, length: Nanos) {
+    if copy.peer.is_some() || copy.from.is_host() == copy.to.is_host() {
+        return;
+    }
+    let sent_along = copy.from.is_host() && copy.bytes <= SENT_ALONG;
+    if (copy.is_pageable() || !copy.is_async) && !sent_along {
+        totals.blocking_copies += 1;
+        count(&mut totals.blocking_bytes, copy.bytes);
+        add(&mut totals.blocking_time, length);
+    } else {
+        count(&mut totals.free_bytes, copy.bytes);
+        add(&mut totals.free_time, length);
     }
 }

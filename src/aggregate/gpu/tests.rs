@@ -248,6 +248,39 @@ fn copies_are_told_apart_by_direction_and_by_what_the_driver_must_stage() {
 }
 
 #[test]
+fn copies_that_hold_up_who_starts_them_are_told_apart_from_those_that_do_not() {
+    use GpuMemoryKind::{Device, Pageable, Pinned};
+    let large = (64 << 10) + 1;
+    let copy = |from, to, bytes, is_async| {
+        let mut copy = GpuCopy::new(from, to, bytes);
+        copy.is_async = is_async;
+        GpuWork {
+            kind: GpuKind::Copy(copy),
+            ..by(1, kernel(7, 0, 10))
+        }
+    };
+    let profile = profile(
+        &[
+            copy(Pageable, Device, large, true),
+            copy(Pinned, Device, large, false),
+            copy(Device, Pageable, 4, true),
+            copy(Pinned, Device, large, true),
+            copy(Pageable, Device, large - 1, false),
+            copy(Device, Device, large, false),
+            by(1, kernel(7, 10, 15)),
+        ],
+        &[],
+    );
+    let own = &of_site(&profile, "serve").own;
+    let blocking = (own.blocking_copies, own.blocking_bytes, own.blocking_time.0);
+    assert_eq!(blocking, (3, 2 * large + 4, 30));
+    assert_eq!((own.free_bytes, own.free_time.0), (2 * large - 1, 20));
+    let lengths = own.kernel_lengths.as_ref().unwrap();
+    assert_eq!((lengths.count, lengths.quantiles.p50), (1, Nanos(5)));
+    assert_eq!(profile.gpu.unwrap().devices[0].kernel_busy, Nanos(5));
+}
+
+#[test]
 fn a_range_is_busy_time_only_where_nothing_better_is_known() {
     let range = |mut work: GpuWork| {
         work.kind = GpuKind::Range {

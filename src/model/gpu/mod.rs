@@ -16,6 +16,7 @@ pub(crate) use function::GpuFunction;
 pub(crate) use raw::{GpuActivity, GpuCallEnd, GpuOwner, RawCaller};
 pub(crate) use reported::GpuReported;
 pub use stats::{GpuDevice, GpuDeviceStats, GpuIdle, GpuKernelStats, GpuLostRanges, GpuNotice};
+pub use stats::{GpuPause, GpuPauses};
 pub use stats::{GpuProfile, GpuStats, GpuStreamStats, GpuTotals};
 pub use work::{
     GpuBatch, GpuCopy, GpuKernel, GpuKind, GpuMemoryKind, GpuQueue, GpuSource, GpuWork,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::super::{Distribution, Nanos};
+use super::super::{Distribution, Nanos, SiteId};
 use super::{GpuQueue, GpuSource};
 
 /// Everything that is known of the GPUs; in [`Profile::gpu`](crate::Profile::gpu) where the capture was told to look.
@@ -108,10 +108,64 @@ pub struct GpuDeviceStats {
     pub window: Nanos,
     /// Why it did nothing in between, over its streams.
     pub idle: GpuIdle,
+    /// Time in which at least one kernel ran: what is left of `busy` are copies and fills beside which nothing ran.
+    #[serde(rename = "kernel_busy_ns")]
+    pub kernel_busy: Nanos,
+    /// When it did nothing at all, on any stream.
+    #[serde(skip)]
+    pub pauses: GpuPauses,
     /// The most memory that the process held there at one time; `None` where allocations are not seen.
     pub peak_bytes: Option<u64>,
     /// One row per stream.
     pub streams: Vec<GpuStreamStats>,
+}
+
+/// When a device did nothing, and how busy it was over time.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
+pub struct GpuPauses {
+    /// When the first work began.
+    pub began: Nanos,
+    /// The length of one of the windows of `busy`; doubles when a long run would need too many.
+    pub window: Nanos,
+    /// Time in each window in which anything ran, from `began` on; at most 256.
+    pub busy: Vec<Nanos>,
+    /// Pauses that are no device's usual one between two kernels, the newest, by their start; at most 32,768.
+    pub pauses: Vec<GpuPause>,
+    /// From when on `pauses` lacks none.
+    pub since: Nanos,
+}
+
+/// One time in which a device did nothing, between two pieces of its work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GpuPause {
+    /// When the work before ended.
+    pub start: Nanos,
+    /// When the next began.
+    pub end: Nanos,
+    /// The next had not been launched when the work before ended: the host was too slow.
+    pub host: bool,
+    /// The site of the span that waited for the work before, if the thread that launched the next did nothing else with
+    /// the device in between. [`SiteId::OTHER`] where it was in no span.
+    pub after_wait: Option<SiteId>,
+}
+
+impl GpuPause {
+    /// Describes a pause that the host made and that follows no wait.
+    pub fn new(start: Nanos, end: Nanos) -> GpuPause {
+        GpuPause {
+            start,
+            end,
+            host: true,
+            after_wait: None,
+        }
+    }
+
+    /// Returns its length.
+    pub fn length(&self) -> Nanos {
+        self.end.saturating_sub(self.start)
+    }
 }
 
 /// What one stream did.
@@ -189,6 +243,9 @@ pub struct GpuTotals {
     /// The sum of their lengths.
     #[serde(rename = "kernel_ns")]
     pub kernel_time: Nanos,
+    /// Their lengths; `None` without kernels.
+    #[serde(rename = "kernel_length")]
+    pub kernel_lengths: Option<Distribution>,
     /// Copies.
     pub copies: u64,
     /// The sum of their lengths.
@@ -206,6 +263,19 @@ pub struct GpuTotals {
     pub pageable_copies: u64,
     /// Their bytes.
     pub pageable_bytes: u64,
+    /// Copies between host and device that hold up who starts them: through pageable memory, or by a call that waits.
+    /// Without those of at most 64 KiB to the device, which the driver sends along with the command.
+    pub blocking_copies: u64,
+    /// Their bytes.
+    pub blocking_bytes: u64,
+    /// The sum of their lengths, device time.
+    #[serde(rename = "blocking_copy_ns")]
+    pub blocking_time: Nanos,
+    /// Bytes of all other copies between host and device.
+    pub free_bytes: u64,
+    /// The sum of their lengths, device time.
+    #[serde(rename = "free_copy_ns")]
+    pub free_time: Nanos,
     /// Fills.
     pub sets: u64,
     /// Explicit ranges, whose time counts for `busy` only where nothing else was measured on the device; and what the

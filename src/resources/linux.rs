@@ -49,8 +49,8 @@ impl ProcFile {
         parse_state(self.read_task(tid, "stat")?)
     }
 
-    /// Returns a thread's CPU time to the nanosecond; `None` also where the kernel does not count it.
-    pub(super) fn task_run_time(&mut self, tid: u32) -> Option<Duration> {
+    /// Returns a thread's time on a core and on run queues to the nanosecond; `None` also where the kernel does not count.
+    pub(super) fn task_times(&mut self, tid: u32) -> Option<TaskTimes> {
         parse_schedstat(self.read_task(tid, "schedstat")?)
     }
 
@@ -104,6 +104,44 @@ pub(super) fn open_files() -> Option<u64> {
     }
     let listed = fs::read_dir("/proc/self/fd").ok()?.count();
     u64::try_from(listed).ok()?.checked_sub(1)
+}
+
+/// What the scheduler has counted for one thread since its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct TaskTimes {
+    /// On a core.
+    pub(super) ran: Duration,
+    /// Ready to run, on the queue of a core.
+    pub(super) queued: Duration,
+}
+
+/// Returns how many files this process may have open; `None` also where there is no limit.
+pub(crate) fn open_files_limit() -> Option<u64> {
+    parse_open_files_limit(&fs::read_to_string("/proc/self/limits").ok()?)
+}
+
+/// Returns how much memory this process may use, in bytes: the machine's, or that of its control group if it is less.
+pub(crate) fn memory_limit() -> Option<u64> {
+    let machine = parse_total_memory(&fs::read_to_string("/proc/meminfo").ok()?)?;
+    // Inside a container this is the container's own; "max" stands for no limit.
+    let group = fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
+    let group = group.and_then(|text| text.trim().parse::<u64>().ok());
+    Some(group.map_or(machine, |group| group.min(machine)))
+}
+
+fn parse_open_files_limit(limits: &str) -> Option<u64> {
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+fn parse_total_memory(meminfo: &str) -> Option<u64> {
+    let line = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kibibytes: u64 = line.split_whitespace().next()?.parse().ok()?;
+    kibibytes.checked_mul(1024)
 }
 
 /// What `/proc/self/status` says of the whole process.
@@ -189,13 +227,16 @@ fn parse_ticks(stat: &str) -> Option<Duration> {
     Some(Duration::from_millis(millis))
 }
 
-fn parse_schedstat(text: &str) -> Option<Duration> {
+fn parse_schedstat(text: &str) -> Option<TaskTimes> {
     let mut columns = text.split_whitespace();
     let ran: u64 = columns.next()?.parse().ok()?;
-    let _waited = columns.next()?;
+    let queued: u64 = columns.next()?.parse().ok()?;
     let slices: u64 = columns.next()?.parse().ok()?;
     // Who was scheduled at least once has a time slice. A kernel that does not count prints three zeros.
-    (slices > 0).then_some(Duration::from_nanos(ran))
+    (slices > 0).then_some(TaskTimes {
+        ran: Duration::from_nanos(ran),
+        queued: Duration::from_nanos(queued),
+    })
 }
 
 #[cfg(test)]
@@ -217,19 +258,37 @@ mod tests {
             assert_eq!(parse_schedstat(text), None, "{text}");
             assert_eq!(parse_io(text), None, "{text}");
             assert_eq!(parse_net_dev(text), None, "{text}");
+            assert_eq!(parse_open_files_limit(text), None, "{text}");
+            assert_eq!(parse_total_memory(text), None, "{text}");
             assert_eq!(parse_status(text), Status::default(), "{text}");
         }
     }
 
     #[test]
+    fn limits_are_those_in_force_and_unlimited_is_none() {
+        let limits = "Limit Soft Limit Hard Limit Units\nMax open files            1024                 524288  files\n";
+        assert_eq!(parse_open_files_limit(limits), Some(1024));
+        let unlimited = "Max open files            unlimited            unlimited  files\n";
+        assert_eq!(parse_open_files_limit(unlimited), None);
+        let meminfo = "MemTotal:        8000 kB\nMemFree:         100 kB\n";
+        assert_eq!(parse_total_memory(meminfo), Some(8_192_000));
+    }
+
+    #[test]
     fn a_schedstat_of_zeros_means_not_counted() {
+        let times = |ran, queued| {
+            Some(TaskTimes {
+                ran: Duration::from_nanos(ran),
+                queued: Duration::from_nanos(queued),
+            })
+        };
         assert_eq!(parse_schedstat("0 0 0\n"), None);
         assert_eq!(
             parse_schedstat("0 12 1\n"),
-            Some(Duration::ZERO),
+            times(0, 12),
             "scheduled a moment ago"
         );
-        assert_eq!(parse_schedstat("5 0 2\n"), Some(Duration::from_nanos(5)));
+        assert_eq!(parse_schedstat("5 0 2\n"), times(5, 0));
     }
 
     #[test]

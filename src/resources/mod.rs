@@ -2,9 +2,11 @@
 //!
 //! | series | Linux | elsewhere |
 //! |---|---|---|
-//! | `process.cpu`, `process.cpu_one_core`, `process.voluntary_switches`, `process.involuntary_switches`, `process.major_faults` | `getrusage` | Unix: `getrusage`; else CPU from sysinfo |
+//! | `process.cpu`, `process.cpu_one_core`, `process.cpu_user`, `process.cpu_system`, `process.voluntary_switches`, `process.involuntary_switches`, `process.major_faults` | `getrusage` | Unix: `getrusage`; else CPU from sysinfo |
 //! | `process.rss`, `process.virtual`, `process.disk_*`, `process.open_files` | `/proc` | sysinfo |
 //! | `process.threads`, thread states, thread CPU time | `/proc` | absent |
+//! | `process.run_queue_wait`, `process.runnable_threads` | `/proc` | absent |
+//! | `process.throttled_periods` | cgroups, where they limit CPU time | absent |
 //! | `system.net_*` | `/proc` | sysinfo |
 //! | `system.cpu`, `system.memory_*`, `system.swap_used`, `system.load1` | sysinfo | sysinfo |
 //! | `gpu.*` | NVML, see `nvml` | NVML |
@@ -12,12 +14,15 @@
 //! Where sysinfo has a number that `/proc` gives as well, the reason for `/proc` stands at the reader.
 
 mod callback;
+mod cgroup;
 mod linux;
 mod network;
 #[cfg(feature = "cuda")]
 mod nvml;
+mod open_spans;
 mod process;
 mod rounds;
+mod run_queue;
 mod sampler;
 mod series;
 #[cfg(feature = "sysinfo")]
@@ -33,6 +38,7 @@ use std::time::Duration;
 use crate::model::Unit;
 
 pub(crate) use callback::Callback;
+pub(crate) use linux::{memory_limit, open_files_limit};
 #[cfg(feature = "cuda")]
 pub(crate) use nvml::GpuReadings;
 pub(crate) use sampler::{Observed, Sampler, SamplerSettings};
@@ -130,6 +136,8 @@ impl Readings {
 pub(crate) fn standard_sources() -> Vec<Box<dyn ResourceSource>> {
     vec![
         Box::new(process::ProcessSource::default()),
+        Box::new(run_queue::RunQueueSource::default()),
+        Box::new(cgroup::ThrottlingSource::default()),
         #[cfg(feature = "sysinfo")]
         Box::new(system::SystemSource::default()),
         Box::new(network::NetworkSource::default()),

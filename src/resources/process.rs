@@ -46,13 +46,17 @@ impl ResourceSource for ProcessSource {
 }
 
 fn record_rates(readings: &mut Readings, before: &Totals, now: &Totals, elapsed: Duration) {
-    let cpu = now
-        .usage
-        .cpu
-        .zip(before.usage.cpu)
-        .and_then(|(now, before)| now.checked_sub(before))
-        .map(|spent| 100.0 * spent.as_secs_f64() / elapsed.as_secs_f64());
+    let percent = |now: Option<Duration>, before: Option<Duration>| {
+        now.zip(before)
+            .and_then(|(now, before)| now.checked_sub(before))
+            .map(|spent| 100.0 * spent.as_secs_f64() / elapsed.as_secs_f64())
+    };
+    let cpu = percent(now.usage.cpu, before.usage.cpu);
     readings.record_some("process.cpu_one_core", Unit::Percent, cpu);
+    let user = percent(now.usage.cpu_user, before.usage.cpu_user);
+    readings.record_some("process.cpu_user", Unit::Percent, user);
+    let system = percent(now.usage.cpu_system, before.usage.cpu_system);
+    readings.record_some("process.cpu_system", Unit::Percent, system);
     // Cores that the process may use: in a container with a limit, 100 is that limit.
     let cores = thread::available_parallelism().ok();
     let share = cpu.zip(cores).map(|(cpu, cores)| cpu / cores.get() as f64);

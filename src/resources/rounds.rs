@@ -1,18 +1,20 @@
 //! What the thread `cortex-sample` does: asks the sources at every interval, looks at the threads in between.
 
 use std::any::Any;
+use std::collections::HashMap;
 use std::error::Error;
 use std::fmt::Write as _;
 use std::hash::{BuildHasher, RandomState};
 use std::panic::{self, AssertUnwindSafe};
 use std::time::{Duration, Instant};
 
-use super::sampler::{Deliver, Observed, Order, ReadTops, SamplerSettings, Shared};
+use super::open_spans::OpenSpans;
+use super::sampler::{CountOpen, Deliver, Observed, Order, ReadTops, SamplerSettings, Shared};
 use super::series::{MAX_SERIES, Refusal, SeriesTable};
 use super::threads::{StateProbe, TaskReader, ThreadBook};
 use super::{Readings, ResourceSource};
 use crate::clock::Clock;
-use crate::model::{Failure, Nanos, Sample, ThreadTop};
+use crate::model::{Failure, Nanos, Sample, SiteId, ThreadTop};
 
 /// The mean time between two looks at the threads. A site needs 20 looks before a rule speaks of it, which takes 0.2 s
 /// this way. A hundred looks a second took 0.6 % of a core on a busy 2-core machine.
@@ -39,6 +41,7 @@ const MAX_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 pub(super) struct Store {
     series: SeriesTable,
     threads: ThreadBook,
+    open: OpenSpans,
     failures: Vec<Failure>,
     has_refused: bool,
     /// The time of the last reading. A manual clock may step back, series may not.
@@ -50,6 +53,7 @@ impl Store {
         Store {
             series: SeriesTable::default(),
             threads: ThreadBook::start(),
+            open: OpenSpans::default(),
             failures: Vec::new(),
             has_refused: false,
             last_at: Nanos::ZERO,
@@ -57,9 +61,11 @@ impl Store {
     }
 
     pub(super) fn observed(&mut self) -> Observed {
+        let mut sightings = self.threads.sightings();
+        sightings.open = self.open.readings();
         Observed {
             series: self.series.to_vec(),
-            sightings: self.threads.sightings(),
+            sightings,
             failures: self.failures.clone(),
         }
     }
@@ -67,6 +73,7 @@ impl Store {
     pub(super) fn reset(&mut self) {
         self.series.clear();
         self.threads.reset();
+        self.open.reset();
         self.last_at = Nanos::ZERO;
     }
 
@@ -185,6 +192,7 @@ pub(super) struct Rounds<'s> {
     clock: Clock,
     slots: Vec<Slot>,
     deliver: Box<Deliver>,
+    open: OpenCount,
     looks: Option<Looks>,
 }
 
@@ -200,13 +208,20 @@ impl Rounds<'_> {
                 .map(|(number, source)| Slot::new(number, source))
                 .collect(),
             deliver: settings.deliver,
-            looks: TaskReader::open().map(|tasks| Looks::new(tasks, settings.tops)),
+            open: OpenCount::new(settings.open),
+            looks: settings
+                .interval
+                .and_then(|_| TaskReader::open())
+                .map(|tasks| Looks::new(tasks, settings.tops)),
         };
         if let Some(looks) = &rounds.looks {
             shared.store().threads.read_with(looks.tasks.clone());
         }
 
-        let interval = settings.interval.clamp(MIN_INTERVAL, MAX_INTERVAL);
+        let Some(interval) = settings.interval else {
+            return rounds.on_demand();
+        };
+        let interval = interval.clamp(MIN_INTERVAL, MAX_INTERVAL);
         let mut next_round = Instant::now();
         loop {
             let next_look = rounds.looks.as_ref().map(|looks| looks.next);
@@ -239,6 +254,20 @@ impl Rounds<'_> {
         }
     }
 
+    /// Takes a round whenever somebody asks, until told to stop.
+    fn on_demand(&mut self) {
+        loop {
+            match self.shared.rest(Instant::now() + MAX_INTERVAL) {
+                Order::Stop => return,
+                Order::Sample(ticket) => {
+                    self.sample(true);
+                    self.shared.answer(ticket);
+                }
+                Order::Continue => {}
+            }
+        }
+    }
+
     /// Takes one round of readings; one that was asked for may be the last.
     fn sample(&mut self, is_asked: bool) {
         if let Some(looks) = &mut self.looks {
@@ -247,6 +276,13 @@ impl Rounds<'_> {
             let mut store = self.shared.store();
             store.threads.read_cpu(&looks.tops_now);
             store.threads.read_all_cpu(is_asked);
+        }
+        if let Some(counts) = self.open.take(is_asked) {
+            let now = self.clock.now();
+            let mut store = self.shared.store();
+            let at = now.max(store.last_at);
+            store.last_at = at;
+            store.open.record(at, counts);
         }
         for (owner, slot) in self.slots.iter_mut().enumerate() {
             if !self.shared.asking(Some(slot.name.clone())) {
@@ -265,6 +301,36 @@ impl Rounds<'_> {
                 (self.deliver)(&samples);
             }
         }
+    }
+}
+
+/// Counts open spans in the rounds, more rarely where that takes long because there are very many.
+struct OpenCount {
+    count: Box<CountOpen>,
+    counts: HashMap<SiteId, u64>,
+    due: Instant,
+}
+
+impl OpenCount {
+    fn new(count: Box<CountOpen>) -> OpenCount {
+        OpenCount {
+            count,
+            counts: HashMap::new(),
+            due: Instant::now(),
+        }
+    }
+
+    /// Returns the counts, unless it is too early for them and nobody asked.
+    fn take(&mut self, is_asked: bool) -> Option<&HashMap<SiteId, u64>> {
+        let begun = Instant::now();
+        if begun < self.due && !is_asked {
+            return None;
+        }
+        self.counts.clear();
+        (self.count)(&mut self.counts);
+        let done = Instant::now();
+        self.due = done + done.duration_since(begun).div_f64(BUDGET);
+        Some(&self.counts)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The handle of the thread `cortex-sample`, and what the two sides share.
 
+use std::collections::HashMap;
 use std::io;
 use std::mem;
 use std::panic::{self, AssertUnwindSafe};
@@ -11,26 +12,28 @@ use std::time::{Duration, Instant};
 use super::ResourceSource;
 use super::rounds::{Rounds, Store};
 use crate::clock::Clock;
-use crate::model::{Failure, Sample, Series, ThreadSightings, ThreadTop};
-
-/// How long [`Sampler::sample_now`] waits at most: it is called while the program ends.
-const SAMPLE_NOW_WAIT: Duration = Duration::from_millis(200);
+use crate::model::{Failure, Sample, Series, SiteId, ThreadSightings, ThreadTop};
 
 /// Adds what each thread is doing now.
 pub(crate) type ReadTops = dyn FnMut(&mut Vec<ThreadTop>) + Send;
+
+/// Counts the spans of each callsite that are open now.
+pub(crate) type CountOpen = dyn FnMut(&mut HashMap<SiteId, u64>) + Send;
 
 /// Takes the readings of one source.
 pub(crate) type Deliver = dyn FnMut(&[Sample<'_>]) + Send;
 
 /// What a [`Sampler`] needs.
 pub(crate) struct SamplerSettings {
-    /// Between two readings of every source; at least 10 ms.
-    pub(crate) interval: Duration,
+    /// Between two readings of every source; at least 10 ms. `None`: they are read, and threads looked at, only when asked.
+    pub(crate) interval: Option<Duration>,
     pub(crate) sources: Vec<Box<dyn ResourceSource>>,
     /// Gives the readings their times.
     pub(crate) clock: Clock,
     /// Called without a lock.
     pub(crate) tops: Box<ReadTops>,
+    /// Called without a lock.
+    pub(crate) open: Box<CountOpen>,
     /// Called without a lock, by rising time.
     pub(crate) deliver: Box<Deliver>,
     /// Called first on the new thread.
@@ -54,15 +57,17 @@ pub(crate) struct Sampler {
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
     pid: u32,
+    on_demand: bool,
 }
 
 impl Sampler {
-    /// Starts the thread; the first readings are taken at once.
+    /// Starts the thread; the first readings are taken at once, unless they are taken only when asked.
     ///
     /// # Errors
     ///
     /// If the system gives no more threads.
     pub(crate) fn start(settings: SamplerSettings) -> io::Result<Sampler> {
+        let on_demand = settings.interval.is_none();
         let shared = Arc::new(Shared {
             control: Mutex::default(),
             to_sampler: Condvar::new(),
@@ -84,6 +89,7 @@ impl Sampler {
             shared,
             thread: Mutex::new(Some(thread)),
             pid: process::id(),
+            on_demand,
         })
     }
 
@@ -95,8 +101,13 @@ impl Sampler {
         self.shared.store().observed()
     }
 
-    /// Has all sources read once more and waits for it, at most 0.2 s; returns whether it happened.
-    pub(crate) fn sample_now(&self) -> bool {
+    /// Whether sources are read only by [`Sampler::sample_now`].
+    pub(crate) fn is_on_demand(&self) -> bool {
+        self.on_demand
+    }
+
+    /// Has all sources read once more and waits for it; returns whether it happened within `limit`.
+    pub(crate) fn sample_now(&self, limit: Duration) -> bool {
         if self.is_in_child() {
             return false;
         }
@@ -104,13 +115,13 @@ impl Sampler {
         control.asked += 1;
         let ticket = control.asked;
         self.shared.to_sampler.notify_all();
-        let control = self.shared.wait_until(control, SAMPLE_NOW_WAIT, |control| {
-            control.answered >= ticket
-        });
+        let control = self
+            .shared
+            .wait_until(control, limit, |control| control.answered >= ticket);
         let answered = control.answered >= ticket;
         let busy_with = control.asking.clone().filter(|_| !answered);
         drop(control);
-        self.report_slow(busy_with, SAMPLE_NOW_WAIT);
+        self.report_slow(busy_with, limit);
         answered
     }
 

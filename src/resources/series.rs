@@ -7,7 +7,7 @@ use crate::model::{Nanos, Point, Sample, Series};
 /// The most points that a series keeps: more than the columns of a wide terminal, and 5 MiB for [`MAX_SERIES`].
 const MAX_POINTS: usize = 512;
 
-/// The most series: the crate's own are 18 and 17 per GPU, so this is for programs that put an id into a name.
+/// The most series: the crate's own are 23 and 17 per GPU, so this is for programs that put an id into a name.
 pub(super) const MAX_SERIES: usize = 256;
 
 /// Why a reading was not taken.
@@ -73,7 +73,8 @@ impl SeriesTable {
     }
 }
 
-fn append(series: &mut Series, at: Nanos, value: f64) {
+/// Adds a reading, which is no earlier than the last one.
+pub(super) fn append(series: &mut Series, at: Nanos, value: f64) {
     let reading = Point {
         at,
         samples: 1,

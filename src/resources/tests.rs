@@ -16,6 +16,9 @@ use crate::model::{Failure, Nanos, PathId, Series, ThreadTop, Unit};
 /// Longer than any wait that succeeds takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long one attempt at a round waits.
+const WAIT: Duration = Duration::from_millis(200);
+
 /// An interval that does not pass in a test: rounds are asked for.
 const NEVER: Duration = Duration::from_secs(3600);
 
@@ -40,7 +43,8 @@ fn gauge(name: &str, mut value: impl FnMut() -> f64 + Send + 'static) -> Box<dyn
 
 fn settings(sources: Vec<Box<dyn ResourceSource>>) -> SamplerSettings {
     SamplerSettings {
-        interval: NEVER,
+        open: Box::new(|_| ()),
+        interval: Some(NEVER),
         sources,
         clock: Clock::start(),
         tops: Box::new(|_| {}),
@@ -55,7 +59,7 @@ fn started(sources: Vec<Box<dyn ResourceSource>>) -> Sampler {
 
 /// Asks for a round until there was one: on a busy machine the bounded wait may end first.
 fn sample(sampler: &Sampler) {
-    eventually("a round", || sampler.sample_now());
+    eventually("a round", || sampler.sample_now(WAIT));
 }
 
 fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
@@ -268,7 +272,7 @@ fn a_source_that_hangs_delays_stop_only_to_the_deadline() {
     eventually("the source before it", || {
         series(&sampler.observed(), "before").is_some()
     });
-    assert!(!sampler.sample_now());
+    assert!(!sampler.sample_now(WAIT));
     assert!(!sampler.stop(Duration::from_millis(20)));
     let failures = sampler.observed().failures;
     let named: Vec<&str> = failures
@@ -308,7 +312,7 @@ fn a_sampler_that_was_stopped_takes_no_more_readings() {
     let sampler = started(vec![gauge("g", || 1.0)]);
     assert!(sampler.stop(PATIENCE));
     let before = sampler.observed();
-    assert!(!sampler.sample_now());
+    assert!(!sampler.sample_now(WAIT));
     assert_eq!(sampler.observed().series, before.series);
 }
 
@@ -425,7 +429,7 @@ mod on_linux {
         // Twice the cores, to get most of the machine even where others work too.
         let workers: Vec<Worker> = (0..2 * cores).map(|_| Worker::start(true)).collect();
         let mut settings = settings(standard_sources());
-        settings.interval = Duration::from_millis(100);
+        settings.interval = Some(Duration::from_millis(100));
         let sampler = Sampler::start(settings).unwrap();
         let max = |name: &str| series(&sampler.observed(), name).map(|series| series.max);
         eventually("most of a core", || {
@@ -446,7 +450,12 @@ mod on_linux {
         assert!(last("process.rss") > 1e5);
         assert!(last("process.virtual") >= last("process.rss"));
         assert!(last("process.threads") > workers.len() as f64);
+        // Each core has two threads that never sleep, whatever others do.
+        assert!(max("process.runnable_threads").unwrap() > cores as f64);
+        assert!(max("process.run_queue_wait") > Some(0.2));
         for name in [
+            "process.cpu_user",
+            "process.cpu_system",
             "process.voluntary_switches",
             "process.involuntary_switches",
             "process.major_faults",

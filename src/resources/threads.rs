@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::linux::{self, ProcFile};
+use super::linux::{self, ProcFile, TaskTimes};
 use super::process::TotalsReader;
 use crate::model::{Nanos, OnCpu, PathId, ThreadSightings, ThreadTop};
 
@@ -45,7 +45,7 @@ impl TaskReader {
         let mut proc = ProcFile::default();
         proc.task_state(own_tid)?;
         // This thread runs, so where it has no run time nothing has.
-        let precise = proc.task_run_time(own_tid).is_some();
+        let precise = proc.task_times(own_tid).is_some();
         Some(TaskReader {
             proc,
             own_tid,
@@ -55,14 +55,14 @@ impl TaskReader {
 
     /// Returns the CPU time of the thread that opened this.
     pub(super) fn own_cpu(&mut self) -> Option<Duration> {
-        self.cpu(self.own_tid)
+        Some(self.used(self.own_tid)?.cpu)
     }
 
-    fn cpu(&mut self, tid: u32) -> Option<Duration> {
+    fn used(&mut self, tid: u32) -> Option<Used> {
         if self.precise {
-            self.proc.task_run_time(tid)
+            self.proc.task_times(tid).map(Used::from)
         } else {
-            self.proc.task_ticks(tid)
+            self.proc.task_ticks(tid).map(Used::without_queue)
         }
     }
 
@@ -134,13 +134,41 @@ pub(super) struct ThreadBook {
     process_base: Option<Duration>,
 }
 
-/// A thread's CPU time.
+/// What a thread has used since its start.
+#[derive(Debug, Clone, Copy)]
+struct Used {
+    cpu: Duration,
+    /// Ready to run without a core; absent where the kernel does not count it.
+    queued: Option<Duration>,
+}
+
+impl Used {
+    const NOTHING: Used = Used {
+        cpu: Duration::ZERO,
+        queued: None,
+    };
+
+    fn without_queue(cpu: Duration) -> Used {
+        Used { cpu, queued: None }
+    }
+}
+
+impl From<TaskTimes> for Used {
+    fn from(times: TaskTimes) -> Used {
+        Used {
+            cpu: times.ran,
+            queued: Some(times.queued),
+        }
+    }
+}
+
+/// A thread's CPU time, and how long it waited for a core.
 #[derive(Debug, Clone, Copy)]
 struct CpuMeter {
     tid: u32,
     /// What the thread had used when it was first seen.
-    base: Duration,
-    last: Duration,
+    base: Used,
+    last: Used,
     first_read: Instant,
     last_read: Instant,
     ended: bool,
@@ -161,7 +189,7 @@ struct Task {
 const LOOKS: u8 = 2;
 
 impl CpuMeter {
-    fn start(tid: u32, used: Duration, now: Instant) -> CpuMeter {
+    fn start(tid: u32, used: Used, now: Instant) -> CpuMeter {
         CpuMeter {
             tid,
             base: used,
@@ -177,10 +205,10 @@ impl CpuMeter {
         !self.ended && now.duration_since(self.last_read) > age / REREAD_PART
     }
 
-    fn update(&mut self, used: Option<Duration>, now: Instant) {
+    fn update(&mut self, used: Option<Used>, now: Instant) {
         match used {
             // Less than before: the id has passed to another thread.
-            Some(used) if used >= self.last => {
+            Some(used) if used.cpu >= self.last.cpu => {
                 self.last = used;
                 self.last_read = now;
             }
@@ -195,7 +223,14 @@ impl CpuMeter {
 
     /// Returns the CPU time; `None` if it was read only once, which says nothing about how much was used since.
     fn spent(&self) -> Option<Nanos> {
-        (self.last_read > self.first_read).then(|| Nanos::from(self.last.saturating_sub(self.base)))
+        (self.last_read > self.first_read)
+            .then(|| Nanos::from(self.last.cpu.saturating_sub(self.base.cpu)))
+    }
+
+    /// Returns the time spent ready without a core, with the same condition.
+    fn queued(&self) -> Option<Nanos> {
+        let queued = self.last.queued?.saturating_sub(self.base.queued?);
+        (self.last_read > self.first_read).then(|| Nanos::from(queued))
     }
 }
 
@@ -241,10 +276,10 @@ impl ThreadBook {
             if let Some(meter) = self.known.get_mut(&index) {
                 if reads > 0 && meter.is_due(now) {
                     reads -= 1;
-                    meter.update(reader.cpu(tid), now);
+                    meter.update(reader.used(tid), now);
                 }
             } else if self.known.len() < MAX_THREADS
-                && let Some(used) = reader.cpu(tid)
+                && let Some(used) = reader.used(tid)
             {
                 self.known.insert(index, CpuMeter::start(tid, used, now));
             }
@@ -263,7 +298,7 @@ impl ThreadBook {
         let all = without_limit || self.known.len() <= READS_PER_ROUND;
         for meter in self.known.values_mut().chain(own) {
             if !meter.ended && (all || meter.is_due(now)) {
-                meter.update(reader.cpu(meter.tid), now);
+                meter.update(reader.used(meter.tid), now);
             }
         }
     }
@@ -289,7 +324,7 @@ impl ThreadBook {
                 task.looks += 1;
                 if reader.is_own(tid) == Some(true) {
                     // It was born to the crate, so all that it has used counts.
-                    task.own = Some(CpuMeter::start(tid, Duration::ZERO, now));
+                    task.own = Some(CpuMeter::start(tid, Used::NOTHING, now));
                 }
             }
         }
@@ -325,8 +360,14 @@ impl ThreadBook {
                 .iter()
                 .filter_map(|(&index, meter)| Some((index, meter.spent()?)))
                 .collect(),
+            open: HashMap::new(),
+            run_queue: self
+                .known
+                .iter()
+                .filter_map(|(&index, meter)| Some((index, meter.queued()?)))
+                .collect(),
             background_cpu: own
-                .map(|meter| Nanos::from(meter.last.saturating_sub(meter.base)))
+                .map(|meter| Nanos::from(meter.last.cpu.saturating_sub(meter.base.cpu)))
                 .reduce(Nanos::saturating_add),
             process_cpu,
         }
@@ -376,14 +417,32 @@ mod tests {
         assert_eq!(probe.confirmed(&[top(2)]).count(), 0, "no such thread");
     }
 
+    fn used(cpu_millis: u64) -> Used {
+        Used::without_queue(Duration::from_millis(cpu_millis))
+    }
+
+    #[test]
+    fn waiting_for_a_core_counts_from_the_first_look_and_may_be_unknown() {
+        let start = Instant::now();
+        let waited = |millis| Used {
+            queued: Some(Duration::from_millis(millis)),
+            ..used(10)
+        };
+        let mut meter = CpuMeter::start(1, waited(7), start);
+        assert_eq!(meter.queued(), None, "one reading says nothing");
+        meter.update(Some(waited(12)), start + Duration::from_millis(50));
+        assert_eq!(meter.queued(), Some(Nanos(5_000_000)));
+        meter.update(Some(used(20)), start + Duration::from_millis(90));
+        assert_eq!(meter.queued(), None);
+    }
+
     #[test]
     fn the_cpu_time_of_an_ended_thread_stays() {
         let start = Instant::now();
         let after = |millis| start + Duration::from_millis(millis);
-        let used = |millis| Some(Duration::from_millis(millis));
-        let mut meter = CpuMeter::start(1, Duration::from_millis(100), start);
+        let mut meter = CpuMeter::start(1, used(100), start);
         assert_eq!(meter.spent(), None, "one reading says nothing");
-        meter.update(used(130), after(50));
+        meter.update(Some(used(130)), after(50));
         meter.update(None, after(60));
         assert_eq!(meter.spent(), Some(Nanos(30_000_000)));
         assert!(!meter.is_due(after(10_000)));
@@ -392,15 +451,9 @@ mod tests {
     #[test]
     fn a_reused_thread_id_is_not_mistaken_for_the_thread() {
         let start = Instant::now();
-        let mut meter = CpuMeter::start(1, Duration::ZERO, start);
-        meter.update(
-            Some(Duration::from_millis(40)),
-            start + Duration::from_millis(50),
-        );
-        meter.update(
-            Some(Duration::from_millis(2)),
-            start + Duration::from_millis(90),
-        );
+        let mut meter = CpuMeter::start(1, used(0), start);
+        meter.update(Some(used(40)), start + Duration::from_millis(50));
+        meter.update(Some(used(2)), start + Duration::from_millis(90));
         assert!(meter.ended);
         assert_eq!(meter.spent(), Some(Nanos(40_000_000)));
     }
@@ -408,15 +461,15 @@ mod tests {
     #[test]
     fn the_cpu_time_of_a_young_thread_is_read_often() {
         let start = Instant::now();
-        let mut meter = CpuMeter::start(1, Duration::ZERO, start);
+        let mut meter = CpuMeter::start(1, used(0), start);
         let mut reads = 0;
         for tick in 1..=100 {
             let now = start + tick * Duration::from_millis(10);
             if meter.is_due(now) {
-                meter.update(Some(now - start), now);
+                meter.update(Some(Used::without_queue(now - start)), now);
                 reads += 1;
             }
-            let missing = (now - start).saturating_sub(meter.last);
+            let missing = (now - start).saturating_sub(meter.last.cpu);
             assert!(missing <= (now - start) / 8, "tick {tick}");
         }
         assert!(reads < 35, "{reads} reads in 100 ticks");
@@ -429,11 +482,11 @@ mod tests {
         reader.precise = false;
         let tid = reader.own_tid;
         let begun = Instant::now();
-        let mut used = reader.cpu(tid).unwrap();
+        let mut used = reader.own_cpu().unwrap();
         while used < Duration::from_millis(30) && begun.elapsed() < Duration::from_secs(30) {
-            used = reader.cpu(tid).unwrap();
+            used = reader.own_cpu().unwrap();
         }
-        let precise = ProcFile::default().task_run_time(tid).unwrap();
+        let precise = ProcFile::default().task_times(tid).unwrap().ran;
         assert!(used >= Duration::from_millis(30), "{used:?}");
         assert!(
             used <= precise + Duration::from_millis(20),

@@ -6,6 +6,8 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Usage {
     pub(super) cpu: Option<Duration>,
+    pub(super) cpu_user: Option<Duration>,
+    pub(super) cpu_system: Option<Duration>,
     pub(super) voluntary_switches: Option<u64>,
     pub(super) involuntary_switches: Option<u64>,
     pub(super) major_faults: Option<u64>,
@@ -33,10 +35,11 @@ impl Usage {
         let counts = |count| u64::try_from(count).ok();
         // A process with a sampler has slept. If it never gave up the CPU, this kernel does not count switches.
         let voluntary = counts(usage.voluntary_context_switches()).filter(|&count| count > 0);
+        let (user, system) = (length(usage.user_time()), length(usage.system_time()));
         Usage {
-            cpu: length(usage.user_time())
-                .zip(length(usage.system_time()))
-                .map(|(user, system)| user + system),
+            cpu: user.zip(system).map(|(user, system)| user + system),
+            cpu_user: user,
+            cpu_system: system,
             voluntary_switches: voluntary,
             involuntary_switches: voluntary
                 .and_then(|_| counts(usage.involuntary_context_switches())),

@@ -4,9 +4,13 @@ use std::cmp::Ordering;
 
 use crate::diagnose::evidence::Evidence;
 use crate::diagnose::headline;
+use crate::diagnose::levels::RuleLevel;
+use crate::diagnose::operation_tables;
+use crate::diagnose::path_table;
 use crate::diagnose::rules::{Rule, Standing};
+use crate::diagnose::targets;
 use crate::diagnose::thresholds::Thresholds;
-use crate::model::{Confidence, Diagnosis, Finding, Nanos, Severity, SiteId};
+use crate::model::{Checked, Confidence, Diagnosis, Finding, Gain, Nanos, Severity, SiteId};
 
 /// A finding and its sentence for the headline.
 #[derive(Debug, Clone)]
@@ -48,14 +52,28 @@ pub(crate) struct Board {
     found: Vec<(Standing, Found)>,
     claims: Vec<Claim>,
     held_back: Vec<HeldBack>,
-    checked: Vec<&'static str>,
+    checked: Vec<Checked>,
 }
 
 impl Board {
-    pub(crate) fn post(&mut self, rule: &Rule, outcome: Outcome, evidence: &Evidence<'_>) {
+    pub(crate) fn post(&mut self, rule: &Rule, mut outcome: Outcome, evidence: &Evidence<'_>) {
         let judged = rule.standing == Standing::Data || !evidence.too_short();
+        match evidence.thresholds.levels.in_effect(rule) {
+            RuleLevel::Allow => {
+                if judged {
+                    self.claims.append(&mut outcome.claims);
+                }
+                return;
+            }
+            RuleLevel::Warn => {}
+            RuleLevel::Deny => {
+                let found = outcome.found.iter_mut();
+                found.for_each(|found| found.finding.denied = true);
+            }
+        }
         if outcome.looked && judged && outcome.found.is_empty() && outcome.held_back.is_empty() {
-            self.checked.push(rule.id);
+            self.checked
+                .push(Checked::new(rule.id, rule.name, rule.healthy));
         }
         self.held_back.extend(outcome.held_back);
         if judged {
@@ -81,6 +99,23 @@ impl Board {
         claims.map(|claim| claim.time).sum()
     }
 
+    /// Whether a rule that ran before found something at a site.
+    pub(crate) fn has(&self, rule: &str, site: &str) -> bool {
+        let mut found = self.found.iter().map(|(_, found)| &found.finding);
+        found.any(|finding| finding.rule == rule && finding.site == site)
+    }
+
+    /// Returns a rule that ran before and found something to change at a site.
+    pub(crate) fn rule_at(&self, site: &str) -> Option<&'static str> {
+        let causes = self
+            .found
+            .iter()
+            .filter(|(standing, _)| *standing == Standing::Cause);
+        let mut findings = causes.map(|(_, found)| &found.finding);
+        let finding = findings.find(|finding| finding.site == site)?;
+        Some(finding.rule)
+    }
+
     pub(crate) fn held_back(&self) -> &[HeldBack] {
         &self.held_back
     }
@@ -94,6 +129,9 @@ impl Board {
                 }
             }
         }
+        for (_, found) in &mut self.found {
+            within_bound(&mut found.finding.gain);
+        }
         let thresholds = evidence.thresholds;
         self.found
             .sort_by(|one, other| rank(one, other, thresholds));
@@ -106,11 +144,14 @@ impl Board {
             .find(|found| found.finding.rule == "CTX003" && found.finding.location.is_none());
         let leading = leading.map(|(_, found)| found);
         let headline = headline::compose(evidence, leading, outside, &self.held_back);
-        self.checked.sort_unstable();
+        self.checked.sort_unstable_by_key(|checked| checked.rule);
         Diagnosis {
             headline,
             findings: self.found.into_iter().map(|(_, f)| f.finding).collect(),
             checked: self.checked,
+            critical_path: path_table::of(evidence),
+            operations: operation_tables::of(evidence),
+            targets: targets::of(evidence),
         }
     }
 }
@@ -128,8 +169,8 @@ pub(crate) fn ladder(share: f64, thresholds: &Thresholds) -> Severity {
     }
 }
 
-/// Puts a finding where its share of the time belongs, or its severity's least share if that is more: what has no
-/// price, such as a runtime that is blocked for long, still has a place. A replayed saving will take the share's place.
+/// Puts a finding where its replayed saving belongs, or without trees its share of the time, or its severity's least share
+/// if that is more: what has no price, such as a runtime that is blocked for long, still has a place.
 fn score(finding: &Finding, thresholds: &Thresholds) -> f64 {
     let floor = match finding.severity {
         Severity::Critical => thresholds.critical_share,
@@ -137,7 +178,14 @@ fn score(finding: &Finding, thresholds: &Thresholds) -> f64 {
         Severity::Medium => thresholds.medium_share,
         Severity::Low | Severity::Info => 0.0,
     };
-    finding.share.unwrap_or(0.0).max(floor)
+    finding.saving.or(finding.share).unwrap_or(0.0).max(floor)
+}
+
+/// Sees to it that no promise is above what can be had.
+fn within_bound(gain: &mut Gain) {
+    let most = gain.bound.unwrap_or(f64::INFINITY);
+    gain.low = gain.low.map(|low| low.min(most));
+    gain.likely = gain.likely.map(|likely| likely.min(most));
 }
 
 fn rank(

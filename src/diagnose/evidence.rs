@@ -2,8 +2,13 @@
 
 use std::collections::HashSet;
 
+use crate::diagnose::calls::Calls;
+use crate::diagnose::replay::{Replay, Replayed, Weighted};
 use crate::diagnose::thresholds::Thresholds;
-use crate::model::{Nanos, OnCpu, PathStats, Profile, SiteId, SiteStats, Stats};
+use crate::diagnose::wording;
+use crate::model::{
+    CpuTime, Nanos, OnCpu, OperationTree, PathStats, Profile, Site, SiteId, SiteStats, Stats,
+};
 
 /// What self time is divided by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +50,10 @@ pub(crate) struct Evidence<'a> {
     pub(crate) thresholds: &'a Thresholds,
     pub(crate) scope: Scope,
     pub(crate) whole: Whole,
+    /// The sampled trees, where there are enough of them.
+    pub(crate) replay: Option<Replay<'a>>,
+    /// What the trees asked databases, files and other programs for.
+    pub(crate) calls: Calls<'a>,
     children: Vec<Vec<usize>>,
     async_sites: HashSet<SiteId>,
 }
@@ -63,11 +72,14 @@ impl<'a> Evidence<'a> {
             .filter(|row| row.stats.is_async())
             .map(|row| row.site.id)
             .collect();
+        let replay = Replay::of(profile, roots(profile));
         Evidence {
             profile,
             thresholds,
             scope: scope(profile),
             whole: whole(profile, thresholds),
+            calls: Calls::of(replay.iter().flat_map(Replay::trees)),
+            replay,
             children,
             async_sites,
         }
@@ -83,6 +95,15 @@ impl<'a> Evidence<'a> {
 
     pub(crate) fn site(&self, id: SiteId) -> Option<&'a SiteStats> {
         self.sites().find(|row| row.site.id == id)
+    }
+
+    /// Returns the callsite, which only the trees know where its operations were made out of events.
+    pub(crate) fn site_of(&self, id: SiteId) -> Option<&Site> {
+        let row = self.site(id).map(|row| &*row.site);
+        row.or_else(|| {
+            let mut made = self.calls.shapes.iter().map(|shape| &*shape.site);
+            made.find(|site| site.id == id)
+        })
     }
 
     pub(crate) fn is_async(&self, id: SiteId) -> bool {
@@ -126,6 +147,47 @@ impl<'a> Evidence<'a> {
                 .all(|row| row.stats.idle.is_none_or(|idle| idle == Nanos::ZERO))
     }
 
+    /// Returns what would vanish if a site's own time were multiplied by `scale`; `None` without enough trees, or where
+    /// the site is in none of them.
+    pub(crate) fn replayed(&self, site: SiteId, scale: f64) -> Option<Replayed> {
+        let replayed = self.replay.as_ref()?.site(site, scale);
+        replayed.applies.then_some(replayed)
+    }
+
+    /// Returns what would vanish with each operation's own time scaled as [`Replay::change`] says; `None` without enough
+    /// trees, or where nothing changes in any of them.
+    pub(crate) fn changed(
+        &self,
+        seed: u64,
+        change: impl Fn(&OperationTree, &mut [f64]),
+    ) -> Option<Replayed> {
+        let replayed = self.replay.as_ref()?.change(seed, change);
+        replayed.applies.then_some(replayed)
+    }
+
+    /// Returns the whole sampled trees, none if they stand for too little of the time.
+    pub(crate) fn trees(&self) -> impl Iterator<Item = Weighted<'a>> {
+        self.replay.iter().flat_map(Replay::trees)
+    }
+
+    /// Returns how many trees are replayed, and for how many roots they stand.
+    pub(crate) fn replay_trees(&self) -> (u64, u64) {
+        self.replay.as_ref().map_or((0, 0), Replay::trees_and_roots)
+    }
+
+    /// Continues a sentence that names what a replay says.
+    pub(crate) fn replayed_words(&self) -> String {
+        let (trees, roots) = self.replay_trees();
+        if trees == roots {
+            format!(" or more, replayed on {}", wording::count(roots, "root"))
+        } else {
+            format!(
+                " or more, replayed on {trees} of {}",
+                wording::count(roots, "root")
+            )
+        }
+    }
+
     /// Returns self time as a share of [`Evidence::scope`].
     pub(crate) fn share(&self, length: Nanos) -> f64 {
         length.share_of(self.scope.length()).min(1.0)
@@ -141,6 +203,19 @@ impl<'a> Evidence<'a> {
         (active < wall).then(|| wall.0 as f64 / (wall.0 - active.0) as f64)
     }
 
+    /// Returns the factor that a change of operations, and of `beside` nanoseconds between them, can never beat.
+    ///
+    /// A replay counts in the time of all roots, of which some ran beside others; nobody waits for more than the wall
+    /// time, of which the same milliseconds are a larger part.
+    pub(crate) fn cannot_beat(&self, replayed: &Replayed, beside: f64) -> Option<f64> {
+        let whole = self.replay.as_ref()?.whole().0 as f64;
+        // The layer's own cost for these spans goes with them.
+        let span = self.profile.overhead.span_ns;
+        let span = if span.is_finite() { span.max(0.0) } else { 0.0 };
+        let active = replayed.most * whole + beside + replayed.operations * span;
+        self.ceiling(Nanos(active.ceil() as u64))
+    }
+
     /// Returns what the samples say, if there are enough of them.
     pub(crate) fn sampled(&self, on_cpu: Option<OnCpu>) -> Sampled {
         let seen = on_cpu.unwrap_or_default();
@@ -148,6 +223,31 @@ impl<'a> Evidence<'a> {
             Sampled::Enough(seen.share().min(1.0), seen.samples)
         } else {
             Sampled::TooFew(seen.samples)
+        }
+    }
+
+    /// Returns the CPU time that was measured, if that is enough to tell: of several activations, or of a long one.
+    pub(crate) fn measured(&self, stats: &Stats) -> Option<CpuTime> {
+        stats.cpu.filter(|cpu| {
+            cpu.activations >= self.thresholds.min_calls
+                || cpu.self_time >= Nanos::from(self.thresholds.long_call)
+        })
+    }
+
+    /// Returns how much of a site's own time was spent running: measured where it was, else sampled.
+    pub(crate) fn running(&self, stats: &Stats) -> Sampled {
+        match self.measured(stats) {
+            Some(cpu) => Sampled::Enough(cpu.share(), cpu.activations),
+            None => self.sampled(stats.on_cpu),
+        }
+    }
+
+    /// Says how much of a site's own time was spent running: continues "spends 5 ms in its own code, ".
+    pub(crate) fn running_words(&self, stats: &Stats, share: f64) -> String {
+        let percent = wording::percent(share);
+        match self.measured(stats) {
+            Some(_) => format!("{percent} of it computing by the thread's CPU time"),
+            None => format!("on a CPU or ready for one in {percent} of the samples"),
         }
     }
 
@@ -161,16 +261,42 @@ impl<'a> Evidence<'a> {
         (got.share_of(ready) < ENOUGH_CPU && ready > Nanos::ZERO).then_some(got)
     }
 
-    /// Returns how much CPU time the process used outside all spans at most, as far as the samples tell.
+    /// Returns how much CPU time the process used outside all spans at most, as far as that was measured or sampled.
     pub(crate) fn cpu_outside(&self) -> Option<Nanos> {
         let split = &self.profile.split;
         let cpu = self.profile.process.cpu?;
-        // Of a process that went short, nobody knows which part of its CPU time was inside spans.
-        let inside = match split.waiting {
+        // Of a process that went short, samples do not say which part of its CPU time was inside spans.
+        let sampled = match split.waiting {
             Some(waiting) if self.starved().is_none() => split.busy.saturating_sub(waiting),
             _ => Nanos::ZERO,
         };
-        Some(cpu.saturating_sub(inside))
+        let rows = self.profile.sites.iter();
+        let measured = rows.filter_map(|row| self.measured_cpu(&row.stats)).sum();
+        Some(cpu.saturating_sub(sampled.max(measured)))
+    }
+
+    /// Returns the CPU time of a site's own code, where enough of it was measured to tell.
+    pub(crate) fn measured_cpu(&self, stats: &Stats) -> Option<Nanos> {
+        let share = self.measured(stats)?.share();
+        Some(Nanos((stats.self_time.0 as f64 * share) as u64))
+    }
+
+    /// Returns how long the workers of an async runtime were ready to run without a core, and their CPU time; `None`
+    /// where the system does not tell.
+    pub(crate) fn queued_workers(&self) -> Option<(Nanos, Nanos)> {
+        let rows = self.profile.threads.iter();
+        let workers = rows.filter(|row| row.async_sites >= 2);
+        let known = workers.filter_map(|row| Some((row.run_queue?, row.cpu?)));
+        known.reduce(|one, other| (one.0.saturating_add(other.0), one.1.saturating_add(other.1)))
+    }
+
+    /// Returns for each unit of CPU time how long it takes a worker to get it, 1 where nobody waits for a core or where
+    /// that is not known.
+    pub(crate) fn worker_slowdown(&self) -> f64 {
+        match self.queued_workers() {
+            Some((queued, got)) if got > Nanos::ZERO => 1.0 + queued.0 as f64 / got.0 as f64,
+            _ => 1.0,
+        }
     }
 
     /// Returns a sentence to append to a finding if the process got too little CPU time, else nothing.
@@ -296,11 +422,16 @@ fn scope(profile: &Profile) -> Scope {
     }
 }
 
-fn whole(profile: &Profile, thresholds: &Thresholds) -> Whole {
-    let roots: Nanos = (0..profile.paths.len())
+/// Returns how long all root operations took together.
+fn roots(profile: &Profile) -> Nanos {
+    (0..profile.paths.len())
         .filter(|&index| parent(profile, index).is_none())
         .map(|index| total(&profile.paths[index].stats))
-        .sum();
+        .sum()
+}
+
+fn whole(profile: &Profile, thresholds: &Thresholds) -> Whole {
+    let roots = roots(profile);
     if roots.share_of(profile.wall) > thresholds.root_overlap {
         Whole::Roots(roots)
     } else {

@@ -4,7 +4,7 @@ use crate::diagnose::board::{Found, HeldBack};
 use crate::diagnose::evidence::{Evidence, Sampled};
 use crate::diagnose::outermost::OutermostAsync;
 use crate::diagnose::wording::percent;
-use crate::model::{Nanos, SiteStats};
+use crate::model::{Nanos, Severity, SiteStats};
 
 /// From this part on, waiting or code without spans is the larger part of the picture.
 const LARGER_PART: f64 = 0.5;
@@ -39,7 +39,9 @@ pub(crate) fn compose(
         parts.extend(evidence.starved().map(|got| {
             format!("more threads wanted a core than there were: the process got {got} of CPU time")
         }));
-        return format!("{}.", parts.join("; "));
+        let minor = found.finding.severity <= Severity::Low;
+        let nothing = minor.then(|| format!("{} ", nothing_to_fix(evidence, ".")));
+        return format!("{}{}.", nothing.unwrap_or_default(), parts.join("; "));
     }
     if let Some(outside) = outside {
         return outside.lead.clone();
@@ -57,7 +59,7 @@ fn shape(evidence: &Evidence<'_>, held_back: &[HeldBack]) -> String {
             None => "The spans that were recorded took no time.".to_owned(),
         };
     };
-    if let Sampled::Enough(share, _) = evidence.sampled(top.stats.on_cpu)
+    if let Sampled::Enough(share, _) = evidence.running(&top.stats)
         && share < evidence.thresholds.on_cpu_share
         && evidence.share(top.stats.self_time) >= evidence.thresholds.hot_share
     {
@@ -73,10 +75,20 @@ fn shape(evidence: &Evidence<'_>, held_back: &[HeldBack]) -> String {
     let unsure = held_back.iter().any(|held| held.site == top.site.name);
     let most = most_self_time(evidence, top);
     match (unsure, waiting) {
-        (_, Some(waiting)) => format!("{}; {most}.", capitalised(&waiting)),
+        (true, Some(waiting)) => format!("{}; {most}.", capitalised(&waiting)),
+        (false, Some(waiting)) => {
+            let rest = nothing_to_fix(evidence, ".").to_lowercase();
+            format!("{}; {most}; beyond that {rest}", capitalised(&waiting))
+        }
         (true, None) => format!("{most}; there is not enough data to say whether it is a problem."),
-        (false, None) => format!("Nothing stands out: {most}."),
+        (false, None) => format!("{} {most}.", nothing_to_fix(evidence, ":")),
     }
+}
+
+/// Says that no finding promises more than what makes it medium.
+fn nothing_to_fix(evidence: &Evidence<'_>, end: &str) -> String {
+    let share = percent(evidence.thresholds.medium_share);
+    format!("Nothing to fix above {share}{end}")
 }
 
 fn most_self_time(evidence: &Evidence<'_>, row: &SiteStats) -> String {

@@ -5,16 +5,34 @@
 
 mod board;
 mod callers;
+mod calls;
+mod critical_path;
 mod evidence;
+mod excess;
+mod fields;
 mod headline;
+mod leak;
+mod levels;
+mod operation_tables;
 mod outermost;
+mod path_table;
 #[cfg(test)]
 mod planted;
+mod replay;
 mod rules;
+mod statistics;
+mod targets;
 mod thresholds;
+mod timeline;
+mod trend;
+mod valley;
 mod wording;
 
-pub use thresholds::Thresholds;
+pub use levels::{RuleLevel, RuleLevels, UnknownRule};
+pub use thresholds::{
+    DatabaseThresholds, GpuThresholds, MemoryThresholds, NetworkThresholds, StorageThresholds,
+    TaskThresholds, ThreadThresholds, Thresholds, TrendThresholds, WorkThresholds,
+};
 
 use crate::diagnose::board::Board;
 use crate::diagnose::evidence::Evidence;
@@ -45,7 +63,7 @@ use crate::model::{Diagnosis, Profile};
 pub fn diagnose(profile: &Profile, thresholds: &Thresholds) -> Diagnosis {
     let evidence = Evidence::new(profile, thresholds);
     let mut board = Board::default();
-    for rule in &rules::IN_ORDER {
+    for rule in rules::in_order() {
         let outcome = (rule.check)(&evidence, &board);
         board.post(rule, outcome, &evidence);
     }

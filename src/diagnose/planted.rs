@@ -143,12 +143,12 @@ impl Planted {
     }
 
     pub(crate) fn is_silent(&self, rule: &str) -> bool {
-        self.findings(rule).is_empty() && self.diagnosis().checked.contains(&rule_id(rule))
+        self.findings(rule).is_empty() && self.diagnosis().is_healthy(rule_id(rule))
     }
 }
 
 fn rule_id(rule: &str) -> &'static str {
-    let mut rules = crate::diagnose::rules::IN_ORDER.iter();
+    let mut rules = crate::diagnose::rules::in_order();
     rules
         .find(|known| known.id == rule)
         .map(|known| known.id)

@@ -39,6 +39,16 @@ pub(crate) fn ratio(ratio: f64) -> String {
     }
 }
 
+/// Prints bytes as megabytes with the digits that matter: `9.54 MB`, `120 MB`.
+pub(crate) fn megabytes(bytes: f64) -> String {
+    let megabytes = bytes / 1e6;
+    match megabytes.abs() {
+        size if size < 10.0 => format!("{megabytes:.2} MB"),
+        size if size < 100.0 => format!("{megabytes:.1} MB"),
+        _ => format!("{megabytes:.0} MB"),
+    }
+}
+
 /// Prints `1 call`, `2 calls`.
 pub(crate) fn count(number: u64, noun: &str) -> String {
     match number {

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use crate::diagnose::board::{Board, Found, HeldBack, Outcome, ladder};
+use crate::diagnose::board::{Board, Claim, Found, HeldBack, Outcome, ladder};
 use crate::diagnose::evidence::Evidence;
-use crate::diagnose::rules::{Rule, Standing, without_first};
+use crate::diagnose::rules::{Rule, Standing, own_part, without_first};
 use crate::diagnose::wording;
 use crate::model::{Confidence, Nanos, SiteStats};
 
 pub(super) const RULE: Rule = Rule {
     id: "CTX603",
     name: "cold-start",
+    healthy: "first calls are no slower than later ones",
     standing: Standing::Cause,
     check,
 };
@@ -80,7 +81,13 @@ fn check(evidence: &Evidence<'_>, _: &Board) -> Outcome {
                 && !evidence.is_below(outer.row.site.id, inner.row.site.id)
         })
     });
-    outcome.found = innermost.map(|start| found(evidence, start)).collect();
+    for start in innermost {
+        outcome.claims.push(Claim {
+            site: start.row.site.id,
+            time: own_part(&start.row.stats, start.extra),
+        });
+        outcome.found.push(found(evidence, start));
+    }
     outcome
 }
 

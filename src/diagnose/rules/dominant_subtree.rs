@@ -11,6 +11,7 @@ use crate::model::{Confidence, Nanos, Severity};
 pub(super) const RULE: Rule = Rule {
     id: "CTX002",
     name: "dominant-subtree",
+    healthy: "no wrapper hides where its time goes",
     standing: Standing::Pointer,
     check,
 };

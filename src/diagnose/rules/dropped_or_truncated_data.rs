@@ -9,6 +9,7 @@ use crate::model::{Confidence, Severity};
 pub(super) const RULE: Rule = Rule {
     id: "CTX902",
     name: "dropped-or-truncated-data",
+    healthy: "nothing is missing that would matter",
     standing: Standing::Data,
     check,
 };

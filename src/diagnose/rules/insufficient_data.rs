@@ -11,6 +11,7 @@ use crate::model::{Confidence, Nanos, Severity, SiteStats};
 pub(super) const RULE: Rule = Rule {
     id: "CTX903",
     name: "insufficient-data",
+    healthy: "there is enough data",
     standing: Standing::Data,
     check,
 };

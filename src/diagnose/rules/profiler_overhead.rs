@@ -11,6 +11,7 @@ use crate::model::{Confidence, Nanos, Severity};
 pub(super) const RULE: Rule = Rule {
     id: "CTX901",
     name: "profiler-overhead",
+    healthy: "measuring costs little",
     standing: Standing::Data,
     check,
 };

@@ -2,15 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use crate::diagnose::board::{Board, Found, HeldBack, Outcome, ladder};
+use crate::diagnose::board::{Board, Claim, Found, HeldBack, Outcome, ladder};
 use crate::diagnose::evidence::Evidence;
-use crate::diagnose::rules::{Rule, Standing, without_first};
+use crate::diagnose::excess::excess_at_most;
+use crate::diagnose::rules::{Rule, Standing, own_part, without_first};
+use crate::diagnose::statistics::{quantile_at_least, quantile_at_most};
 use crate::diagnose::wording;
 use crate::model::{Confidence, Distribution, Nanos, SiteStats};
 
 pub(super) const RULE: Rule = Rule {
     id: "CTX601",
     name: "tail-latency",
+    healthy: "the slowest calls are near the others",
     standing: Standing::Cause,
     check,
 };
@@ -26,7 +29,7 @@ const FEWEST_CALLS: u64 = 20;
 /// An outer site is not told apart when an inner one has this share of its slow time.
 const SAME_TAIL: f64 = 0.8;
 
-fn check(evidence: &Evidence<'_>, _: &Board) -> Outcome {
+fn check(evidence: &Evidence<'_>, board: &Board) -> Outcome {
     let thresholds = evidence.thresholds;
     let mut outcome = Outcome::default();
     let mut tails: Vec<Tail<'_>> = Vec::new();
@@ -37,7 +40,11 @@ fn check(evidence: &Evidence<'_>, _: &Board) -> Outcome {
             .count
             .saturating_sub(u64::from(row.stats.first.is_some()));
         outcome.looked |= calls >= thresholds.tail_calls;
-        if calls < FEWEST_CALLS || !may_have_tail(evidence, row.stats.operations()) {
+        let has_two_speeds = board.has("CTX602", row.site.name);
+        if calls < FEWEST_CALLS
+            || has_two_speeds
+            || !may_have_tail(evidence, row.stats.operations())
+        {
             continue;
         }
         let tail = Tail::of(row);
@@ -63,7 +70,13 @@ fn check(evidence: &Evidence<'_>, _: &Board) -> Outcome {
                 && !evidence.is_below(outer.row.site.id, inner.row.site.id)
         })
     });
-    outcome.found = innermost.map(|tail| tail.found(evidence)).collect();
+    for tail in innermost {
+        outcome.claims.push(Claim {
+            site: tail.row.site.id,
+            time: own_part(&tail.row.stats, tail.excess),
+        });
+        outcome.found.push(tail.found(evidence));
+    }
     outcome
 }
 
@@ -130,7 +143,10 @@ impl<'a> Tail<'a> {
         finding.severity = ladder(share, evidence.thresholds);
         finding.confidence = Confidence::High;
         finding.share = Some(share);
-        finding.gain.bound = evidence.ceiling(self.excess);
+        // Without its tail no call need take longer than half of them do.
+        let usual = quantiles.p50;
+        let most = excess_at_most(self.row.stats.operations(), usual, usual);
+        finding.gain.bound = evidence.ceiling(most);
         finding.evidence = BTreeMap::from([
             ("calls", self.calls.count as f64),
             ("p50_ns", quantiles.p50.0 as f64),
@@ -170,57 +186,7 @@ fn ratio(upper: Nanos, lower: Nanos) -> f64 {
 ///
 /// Both quantiles get the order statistic that bounds them with 97.5 %, p99 from below and the median from above.
 fn lower_bound_of_ratio(calls: &Distribution) -> f64 {
-    let n = calls.count as f64;
-    let p99 = value_at_rank(calls, n - tail_rank(n, 0.01));
-    let p50 = value_at_rank(calls, tail_rank(n, 0.5));
+    let p99 = quantile_at_least(calls, 0.99, 0.975).unwrap_or(calls.min);
+    let p50 = quantile_at_most(calls, 0.5, 0.975).unwrap_or(calls.max);
     ratio(p99, p50)
-}
-
-/// Returns the number that a binomial count with `n` tries and chance `p` does not exceed with 97.5 %.
-fn tail_rank(n: f64, p: f64) -> f64 {
-    (n * p + 1.96 * (n * p * (1.0 - p)).sqrt() + 0.5).ceil()
-}
-
-/// Returns the value with this rank, counted from 1.
-fn value_at_rank(calls: &Distribution, rank: f64) -> Nanos {
-    let mut below = 0.0;
-    for bucket in &calls.buckets {
-        below += bucket.count as f64;
-        if below >= rank {
-            return bucket.value;
-        }
-    }
-    calls.max
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_rank_bounds_the_binomial_count() {
-        for n in [500_u32, 700, 1_000, 2_500, 5_000] {
-            for p in [0.01, 0.5] {
-                let exceeded = 1.0 - binomial_cdf(n, p, tail_rank(f64::from(n), p));
-                assert!(exceeded <= 0.025, "n {n}, p {p}: exceeded with {exceeded}");
-                assert!(
-                    exceeded > 0.005,
-                    "n {n}, p {p}: needlessly wide, {exceeded}"
-                );
-            }
-        }
-    }
-
-    fn binomial_cdf(n: u32, p: f64, up_to: f64) -> f64 {
-        let n = f64::from(n);
-        let mut log_term = n * (1.0 - p).ln();
-        let mut sum = 0.0;
-        let mut k = 0.0;
-        while k <= up_to {
-            sum += log_term.exp();
-            log_term += ((n - k) / (k + 1.0)).ln() + (p / (1.0 - p)).ln();
-            k += 1.0;
-        }
-        sum
-    }
 }

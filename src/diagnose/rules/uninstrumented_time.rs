@@ -12,6 +12,7 @@ use crate::model::{Confidence, Nanos, Severity};
 pub(super) const RULE: Rule = Rule {
     id: "CTX003",
     name: "uninstrumented-time",
+    healthy: "the time is inside spans that say what it is",
     standing: Standing::Pointer,
     check,
 };
@@ -26,7 +27,7 @@ fn parse(buf: &[u8]) -> Doc {
 /// With less CPU time than this share of the time outside all spans a process may be said to wait there.
 const MOSTLY_WAITING: f64 = 0.1;
 
-fn check(evidence: &Evidence<'_>, _: &Board) -> Outcome {
+fn check(evidence: &Evidence<'_>, board: &Board) -> Outcome {
     let mut outcome = Outcome {
         looked: !evidence.profile.paths.is_empty(),
         ..Outcome::default()
@@ -34,15 +35,17 @@ fn check(evidence: &Evidence<'_>, _: &Board) -> Outcome {
     let roots = (0..evidence.profile.paths.len()).filter(|&index| evidence.parent(index).is_none());
     let bare = roots
         .filter(|&root| !evidence.children(root).is_empty())
-        .filter_map(|root| bare_root(evidence, root));
+        .filter_map(|root| bare_root(evidence, board, root));
     outcome.found.extend(bare);
     outcome.found.extend(outside(evidence));
     outcome
 }
 
-fn bare_root(evidence: &Evidence<'_>, root: usize) -> Option<Found> {
+fn bare_root(evidence: &Evidence<'_>, board: &Board, root: usize) -> Option<Found> {
     let path = evidence.path(root);
-    let own = path.stats.self_time;
+    // Of what a rule before has explained the cause is known.
+    let known = board.claimed(path.site.id);
+    let own = path.stats.self_time.saturating_sub(known);
     let share = evidence.whole.share(own);
     if own == Nanos::ZERO || share < evidence.thresholds.uninstrumented_share {
         return None;
@@ -58,7 +61,7 @@ fn bare_root(evidence: &Evidence<'_>, root: usize) -> Option<Found> {
         ("total_ns", whole.0 as f64),
         ("self_share", part),
     ]);
-    let cpu = match evidence.sampled(path.stats.on_cpu) {
+    let cpu = match evidence.running(&path.stats) {
         Sampled::Enough(cpu_share, samples) => {
             finding.evidence.insert("cpu_share", cpu_share);
             finding.evidence.insert("cpu_samples", samples as f64);

@@ -20,7 +20,11 @@ fn a_blocking_call_in_a_poll_is_named_with_how_long_it_blocks() {
     assert_eq!(finding.evidence["slow_polls"], 10.0);
     assert_eq!(finding.evidence["worker_share"], 0.25);
     assert_eq!(finding.evidence["cpu_share"], 0.03);
-    assert_eq!((finding.gain.low, finding.gain.likely), (None, None));
+    // The workers are always busy: without a quarter of that they can do a third more.
+    assert_eq!(
+        (finding.gain.low, finding.gain.likely),
+        (None, Some(4.0 / 3.0))
+    );
     assert!(finding.gain.bound > Some(1.99));
     assert_eq!(
         finding.message,
@@ -98,7 +102,7 @@ fn a_thread_that_polls_one_site_only_is_no_worker() {
     let mut planted = polls(50, 10, 100, 0);
     planted.profile.sites[0].workers = 0;
     assert!(planted.findings("CTX101").is_empty());
-    assert!(!planted.diagnosis().checked.contains(&"CTX101"));
+    assert!(!planted.diagnosis().is_healthy("CTX101"));
 }
 
 #[test]
@@ -169,7 +173,8 @@ fn a_program_that_mostly_awaits_is_told_so() {
     assert_eq!(
         planted.clone().busy(20).diagnosis().headline,
         "98 % of the async spans' latency is waiting between polls, most of it in `fetch`; \
-         `fetch` has the most self time, 2 % of the wall time (20.0 ms)."
+         `fetch` has the most self time, 2 % of the wall time (20.0 ms); beyond \
+         that nothing to fix above 10 %."
     );
     assert!(planted.diagnosis().headline.starts_with(
         "The async runtime's workers were busy for 100 % of the time, so tasks waited for them;"

@@ -1,5 +1,5 @@
 use crate::diagnose::planted::{MS, Planted, own, plain, sampled};
-use crate::model::{Nanos, Stats};
+use crate::model::{CpuTime, Nanos, Stats};
 
 /// Quantiles are within 0.1 % of the buckets.
 fn assert_near(value: f64, expected: f64) {
@@ -146,4 +146,25 @@ fn of_nested_cold_starts_the_inner_one_is_named() {
         .site("handle", None, outer)
         .site("compile", Some(0), inner);
     assert_eq!(planted.finding("CTX603").site, "compile");
+}
+
+#[test]
+fn what_slow_calls_take_is_not_told_a_second_time_as_hot_code() {
+    let stats = |mut stats: Stats| {
+        stats.cpu = Some(CpuTime::new(stats.calls, stats.busy, stats.busy));
+        stats
+    };
+    let tail = stats(tail(2_000, 50));
+    let two_speeds = stats(plain(&[(MS, 600), (10 * MS, 200)]));
+    let mut cold = stats(plain(&[(MS, 20), (600 * MS, 1)]));
+    cold.first = Some(Nanos(600 * MS));
+    for (rule, stats, wall_ms) in [
+        ("CTX601", tail, 10_500),
+        ("CTX602", two_speeds, 4_200),
+        ("CTX603", cold, 1_000),
+    ] {
+        let planted = Planted::run(wall_ms).site("fetch", None, stats);
+        assert_eq!(planted.finding(rule).site, "fetch");
+        assert!(planted.findings("CTX001").is_empty(), "{rule}");
+    }
 }

@@ -97,7 +97,7 @@ prop_compose! {
     }
 }
 
-fn check(diagnosis: &Diagnosis) -> Result<(), TestCaseError> {
+pub(super) fn check(diagnosis: &Diagnosis) -> Result<(), TestCaseError> {
     prop_assert!(diagnosis.headline.ends_with('.'));
     let mut texts = vec![diagnosis.headline.as_str()];
     for finding in &diagnosis.findings {
@@ -109,7 +109,7 @@ fn check(diagnosis: &Diagnosis) -> Result<(), TestCaseError> {
                 .is_none_or(|share| (0.0..=1.0).contains(&share))
         );
         prop_assert!(finding.evidence.values().all(|number| number.is_finite()));
-        prop_assert!(!diagnosis.checked.contains(&finding.rule));
+        prop_assert!(!diagnosis.is_healthy(finding.rule));
         let gain = finding.gain;
         let ordered = [gain.low, gain.likely, gain.bound];
         let ordered: Vec<f64> = ordered.into_iter().flatten().collect();
@@ -254,7 +254,7 @@ fn examples_are_valid_rust() {
 }
 
 /// Asks rustfmt, which parses what it formats; `None` where it is not installed.
-fn parses(example: &str) -> Option<bool> {
+pub(super) fn parses(example: &str) -> Option<bool> {
     let mut rustfmt = Command::new("rustfmt")
         .args(["--edition", "2024"])
         .stdin(Stdio::piped())

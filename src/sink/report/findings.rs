@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::number::{counted, evidence, significant};
 use super::page::{Line, Page, Role};
 use super::visible::{columns, cut, visible, wrap};
-use crate::model::{Confidence, Diagnosis, Finding, Gain, Severity};
+use crate::model::{Checked, Confidence, Diagnosis, Finding, Gain, Severity};
 
 /// Findings that are written out.
 const TOP: usize = 12;
@@ -18,15 +18,7 @@ const LABEL: usize = 13;
 
 pub(super) fn print(diagnosis: &Diagnosis, page: &mut Page) {
     if diagnosis.findings.is_empty() {
-        if !diagnosis.checked.is_empty() {
-            page.section("FINDINGS", "");
-            let fine = counted(diagnosis.checked.len() as u64, "rule");
-            page.push(Line::new().text(format!(
-                "  None; {fine} looked: {}",
-                diagnosis.checked.join(", ")
-            )));
-        }
-        return;
+        return print_checked(&diagnosis.checked, page);
     }
     page.section(
         "FINDINGS",
@@ -51,9 +43,17 @@ pub(super) fn print(diagnosis: &Diagnosis, page: &mut Page) {
         );
         page.push(Line::new().text(text));
     }
-    if !diagnosis.checked.is_empty() {
-        page.blank();
-        let text = format!("Looked and found nothing: {}", diagnosis.checked.join(", "));
+    print_checked(&diagnosis.checked, page);
+}
+
+/// A line for each rule that looked and found nothing.
+fn print_checked(checked: &[Checked], page: &mut Page) {
+    if checked.is_empty() {
+        return;
+    }
+    page.section("CHECKED AND FOUND HEALTHY", "");
+    for checked in checked {
+        let text = format!("{} {}", checked.rule, checked.healthy);
         page.paragraph(Role::Dim, "  ", 2, &text);
     }
 }
@@ -68,8 +68,10 @@ fn print_one(rank: usize, finding: &Finding, with_example: bool, page: &mut Page
     };
     let symbol = page.glyphs.severities[place];
     let rule = format!("  {} {}", finding.rule, finding.name);
+    let denied = if finding.denied { "  DENIED" } else { "" };
     let lead = format!("{rank:>2}. {symbol} {severity}  ");
-    let room = page.width.saturating_sub(columns(&lead) + columns(&rule));
+    let taken = columns(&lead) + columns(&rule) + columns(denied);
+    let room = page.width.saturating_sub(taken);
     let site = visible(&finding.site);
     page.push(
         Line::new()
@@ -80,7 +82,8 @@ fn print_one(rank: usize, finding: &Finding, with_example: bool, page: &mut Page
             )
             .text("  ")
             .with(Role::Strong, cut(&site, room, page.glyphs.ellipsis))
-            .with(Role::Dim, rule),
+            .with(Role::Dim, rule)
+            .with(Role::Strong, denied),
     );
     page.paragraph(Role::Plain, "", 4, &visible(&finding.message));
     if let Some(gain) = gain(finding.gain) {

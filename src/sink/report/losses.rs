@@ -102,6 +102,11 @@ fn lines(losses: &Losses) -> Vec<String> {
             "beyond the histogram's range: only its maximum is exact",
         ),
         (
+            losses.stray_records,
+            "record",
+            "missing from sampled trees, which are marked as truncated; the numbers above count them",
+        ),
+        (
             losses.open_spans,
             "span",
             "still open at the end: counted up to then",

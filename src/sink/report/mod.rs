@@ -1,17 +1,20 @@
 //! The report at exit: text for people, JSON for programs, both from the same values in the same order.
 
+mod critical_path;
 mod destination;
 mod findings;
 mod gpu;
 mod json;
 mod losses;
 mod number;
+mod operations;
 mod page;
 mod resources;
 mod sites;
 mod sparkline;
 mod split;
 mod table;
+mod targets;
 mod text;
 mod threads;
 mod tree;
@@ -143,6 +146,9 @@ pub fn report_text(profile: &Profile, diagnosis: &Diagnosis, options: &TextOptio
     let mut page = Page::new(options);
     headline(profile, diagnosis, &mut page);
     findings::print(diagnosis, &mut page);
+    targets::print(diagnosis, &mut page);
+    critical_path::print(diagnosis, &mut page);
+    operations::print(diagnosis, &mut page);
     let whole = split::Whole::of(profile);
     if !profile.sites.is_empty() {
         split::print(profile, &whole, &mut page);

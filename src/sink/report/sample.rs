@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use crate::model::{
-    Bucket, Confidence, Diagnosis, Distribution, Export, Failure, Finding, GpuDevice,
-    GpuDeviceStats, GpuIdle, GpuKernelStats, GpuLostRanges, GpuNotice, GpuProfile, GpuQueue,
-    GpuSource, GpuStats, GpuStreamStats, GpuTotals, Losses, Nanos, OnCpu, PathStats, Point,
-    Process, Profile, Series, Severity, Site, SiteId, SiteStats, Split, Stats, ThreadStats,
-    Throughput, Unit,
+    Bucket, Checked, Confidence, CriticalPath, Diagnosis, Distribution, Export, Failure, Finding,
+    GpuDevice, GpuDeviceStats, GpuIdle, GpuKernelStats, GpuLostRanges, GpuNotice, GpuProfile,
+    GpuQueue, GpuSource, GpuStats, GpuStreamStats, GpuTotals, Losses, Nanos, OnCpu, PathSite,
+    PathStats, Point, Process, Profile, Series, Severity, Site, SiteId, SiteStats, Split, Stats,
+    ThreadStats, Throughput, Unit,
 };
 
 const MS: u64 = 1_000_000;
@@ -114,6 +114,8 @@ pub(super) fn rich() -> (Profile, Diagnosis) {
             name: Some("indexer".to_owned()),
             pid: 4242,
             cores: Some(8),
+            memory_limit: None,
+            open_files_limit: None,
             cpu: Some(Nanos(11_900 * MS)),
         },
         ..Profile::default()
@@ -158,6 +160,7 @@ pub(super) fn rich() -> (Profile, Diagnosis) {
             idle: Nanos((observed - busy) * MS),
             activations: 100,
             cpu: (tid == 1).then_some(Nanos(9_100 * MS)),
+            run_queue: None,
             async_sites: 0,
         })
         .collect();
@@ -165,6 +168,7 @@ pub(super) fn rich() -> (Profile, Diagnosis) {
         per_second: 81.4,
         window: Nanos(1_000 * MS),
         per_window: vec![12, 80, 95, 101, 99, 97, 90, 60, 88, 92, 96, 85, 6],
+        ..Throughput::default()
     };
     profile.resources = vec![
         series(
@@ -277,7 +281,40 @@ fn diagnosis() -> Diagnosis {
         headline: "61.2 % of the thread time is `tokenise`'s own code; halving it makes the program 1.44x as fast."
             .to_owned(),
         findings: vec![hot, tail, evil],
-        checked: vec!["CTX002", "CTX101", "CTX102", "CTX603"],
+        checked: vec![
+            Checked::new("CTX101", "blocking-call-in-poll", "no poll blocks its worker"),
+            Checked::new("CTX102", "cpu-heavy-poll", "no poll computes for long"),
+        ],
+        critical_path: Some(critical_path()),
+        operations: None,
+        targets: Vec::new(),
+    }
+}
+
+fn critical_path() -> CriticalPath {
+    let site = |site: &str, share: f64, saving: f64| PathSite {
+        site: site.to_owned(),
+        location: Some("src/search.rs:7".to_owned()),
+        time: Nanos((share * 12.3e9) as u64),
+        share,
+        saving,
+        saving_low: saving * 0.9,
+        saving_high: saving * 1.1,
+        saving_halved: saving / 2.0,
+        saving_most: (share * 1.2).min(1.0),
+    };
+    CriticalPath {
+        trees: 24,
+        roots: 3_000,
+        whole: Nanos(12_300_000_000),
+        sites: vec![
+            site("tokenise", 0.6, 0.55),
+            site("\u{1b}[31mred", 0.2, 0.004),
+            site("query", 0.08, 0.08),
+            site("lookup", 0.04, 0.03),
+            site("merge", 0.02, 0.0),
+            site("log", 0.01, 0.0),
+        ],
     }
 }
 
@@ -328,6 +365,7 @@ pub(super) fn rich_with_gpu() -> (Profile, Diagnosis) {
             idle,
             peak_bytes: (ordinal == 0).then_some(9 << 30),
             streams: vec![stream],
+            ..GpuDeviceStats::default()
         }
     };
     let kernel = |name: &str, runs: u64, time_us: u64| {

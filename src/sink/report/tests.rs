@@ -2,6 +2,8 @@
 
 mod colour;
 mod gpu;
+mod operations;
+mod targets;
 
 use proptest::prelude::*;
 use serde_json::Value;

@@ -81,6 +81,8 @@ fn span<'a>(
         unfinished: false,
         ids: None,
         overlapping: false,
+        traced: false,
+        failed: false,
     }
 }
 
@@ -93,6 +95,7 @@ fn event<'a>(site: &'a Site, thread: &'a Thread, at: u64, fields: Fields<'a>) ->
         at: Nanos(at),
         level: Level::Info,
         fields,
+        traced: false,
     }
 }
 

@@ -52,6 +52,8 @@ fn span<'a>(site: &'a Site, thread: &'a Thread, start: u64, end: u64) -> SpanRec
         unfinished: false,
         ids: None,
         overlapping: false,
+        traced: false,
+        failed: false,
     }
 }
 

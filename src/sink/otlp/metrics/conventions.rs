@@ -61,6 +61,46 @@ const TABLE: &[Row] = &[
         .times(0.01),
     ),
     (
+        "process.cpu_user",
+        Unit::Percent,
+        CPU_MODE.with("cpu.mode", "user"),
+    ),
+    (
+        "process.cpu_system",
+        Unit::Percent,
+        CPU_MODE.with("cpu.mode", "system"),
+    ),
+    (
+        "process.run_queue_wait",
+        Unit::Count,
+        row(
+            "tracing_cortex.process.run_queue.wait",
+            "1",
+            Gauge,
+            "Time that the threads of the process were ready to run without a core, per time.",
+        ),
+    ),
+    (
+        "process.runnable_threads",
+        Unit::Count,
+        row(
+            "tracing_cortex.process.thread.runnable",
+            "{thread}",
+            Gauge,
+            "Threads of the process that ran or were ready to run, on average.",
+        ),
+    ),
+    (
+        "process.throttled_periods",
+        Unit::PerSecond,
+        row(
+            "tracing_cortex.process.cpu.throttled",
+            "{period}/s",
+            Gauge,
+            "Periods per second in which a control group of the process used up its CPU time.",
+        ),
+    ),
+    (
         "process.rss",
         Unit::Bytes,
         row(
@@ -206,6 +246,15 @@ const OPEN_FILES: Convention<'static> = if cfg!(windows) {
     )
 };
 
+/// Another name than the sum of both, or who adds up the attribute would count everything twice.
+const CPU_MODE: Convention<'static> = row(
+    "tracing_cortex.process.cpu.mode.cores",
+    "{cpu}",
+    Gauge,
+    "CPU time of the process per time, in the program's code or in the kernel.",
+)
+.times(0.01);
+
 const SWITCHES: Convention<'static> = row(
     "tracing_cortex.process.context_switch.rate",
     "{context_switch}/s",
@@ -322,6 +371,8 @@ mod tests {
     fn every_series_that_the_sources_record_is_in_the_table() {
         let sources = [
             include_str!("../../../resources/process.rs"),
+            include_str!("../../../resources/run_queue.rs"),
+            include_str!("../../../resources/cgroup.rs"),
             include_str!("../../../resources/system.rs"),
             include_str!("../../../resources/network.rs"),
         ];

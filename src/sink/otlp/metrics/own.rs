@@ -130,7 +130,7 @@ pub(super) fn append_losses(
 }
 
 /// Names every counter as the JSON report does.
-fn by_reason(losses: &Losses) -> [(&'static str, u64); 17] {
+fn by_reason(losses: &Losses) -> [(&'static str, u64); 18] {
     // Taken apart, so that a new counter cannot be forgotten here.
     let Losses {
         dropped_spans,
@@ -148,6 +148,7 @@ fn by_reason(losses: &Losses) -> [(&'static str, u64); 17] {
         clock_steps,
         teardown,
         outliers,
+        stray_records,
         open_spans,
         failures,
     } = losses;
@@ -168,6 +169,7 @@ fn by_reason(losses: &Losses) -> [(&'static str, u64); 17] {
         ("clock_steps", *clock_steps),
         ("teardown", *teardown),
         ("outliers", *outliers),
+        ("stray_records", *stray_records),
         ("open_spans", *open_spans),
         ("failures", failures),
     ]

@@ -102,9 +102,15 @@ mod pipeline;
 
 pub use capture::{CortexLayer, Overflow, SetParentError};
 pub use clock::ManualClock;
-pub use diagnose::{Thresholds, diagnose};
+pub use diagnose::{
+    DatabaseThresholds, GpuThresholds, MemoryThresholds, NetworkThresholds, RuleLevel, RuleLevels,
+    StorageThresholds, TaskThresholds, ThreadThresholds, Thresholds, TrendThresholds, UnknownRule,
+    WorkThresholds, diagnose,
+};
+pub use model::{Activation, KeptTree, OperationTree, RootTrees};
 pub use model::{Bucket, Distribution, Quantiles};
-pub use model::{Confidence, Diagnosis, Finding, Gain, Severity};
+pub use model::{Checked, Confidence, CriticalPath, Diagnosis, Finding, Gain, PathSite, Severity};
+pub use model::{CpuTime, OnCpu, PathStats, Process, Profile, SiteStats, Split, Stats};
 pub use model::{EventRecord, FOLLOWS_FROM, FieldIter, Fields, Level, SpanKind, SpanRecord, Value};
 pub use model::{Example, Export, Ids, Link, Operation, OperationEvent, SpanId, TraceId};
 pub use model::{Failure, Losses, Overhead};
@@ -112,15 +118,21 @@ pub use model::{GpuApi, GpuCall, GpuCaller, GpuMemory};
 pub use model::{
     GpuBatch, GpuCopy, GpuKernel, GpuKind, GpuMemoryKind, GpuQueue, GpuSource, GpuWork,
 };
-pub use model::{GpuDevice, GpuDeviceStats, GpuIdle, GpuKernelStats, GpuLostRanges};
+pub use model::{
+    GpuDevice, GpuDeviceStats, GpuIdle, GpuKernelStats, GpuLostRanges, GpuPause, GpuPauses,
+};
 pub use model::{GpuNotice, GpuProfile, GpuStats, GpuStreamStats, GpuTotals};
 pub use model::{Nanos, Site, SiteId, SpanSeq, Thread, WallAnchor};
-pub use model::{OnCpu, PathStats, Process, Profile, SiteStats, Split, Stats};
+pub use model::{OperationRow, OperationTables};
 pub use model::{Point, Sample, Series, Unit};
+pub use model::{SlowMoment, SlowOperations};
+pub use model::{Target, TargetResult, Verdict};
 pub use model::{ThreadStats, Throughput};
 pub use model::{TraceContext, TraceContextError};
-pub use pipeline::{BuildError, CortexBuilder, CortexSpanExt, InitError, TextReport, init};
+pub use model::{TreeField, TreeKind, TreeSpan, TreeValue};
+pub use pipeline::{BuildError, CortexBuilder, CortexSpanExt, InitError, ProfilingLevel};
 pub use pipeline::{CortexGuard, FinishError, FlushError, SinkFailure, SinkFailureKind, Summary};
+pub use pipeline::{TextReport, init};
 pub use resources::{Readings, ResourceSource};
 #[cfg(feature = "otlp")]
 pub use sink::otlp;

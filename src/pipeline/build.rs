@@ -10,6 +10,7 @@ use super::exits;
 #[cfg(feature = "cuda")]
 use super::gpu::{self, GpuStage};
 use super::guard::CortexGuard;
+use super::level::ProfilingLevel;
 use super::outlets::{Outlet, Turn};
 use super::readings::sampler_settings;
 use super::session::{Parts, Session};
@@ -32,6 +33,7 @@ impl CortexBuilder {
     /// [`BuildError`] if an output cannot be opened, a setting is out of range or the system gives no thread.
     pub fn build(self) -> Result<(CortexLayer, CortexGuard), BuildError> {
         self.check()?;
+        let thresholds = self.thresholds_in_effect()?;
         #[cfg(feature = "otlp")]
         let otlp = match self.otlp {
             Some(otlp) => otlp.resolve().map_err(BuildError::Otlp)?,
@@ -102,6 +104,8 @@ impl CortexBuilder {
             fields: wants.fields,
             polls: wants.spans,
             ids: wants.ids,
+            trees: self.level >= ProfilingLevel::Standard,
+            cpu: self.level >= ProfilingLevel::Detailed,
         };
         let cost = calibrate(&clock, self.limits, streams);
         #[cfg(feature = "cuda")]
@@ -132,10 +136,15 @@ impl CortexBuilder {
         let samples = Arc::new(Mutex::new(VecDeque::new()));
         let sampler = match self.resources {
             Some(interval) => {
-                let mut sources = resources::standard_sources();
-                #[cfg(feature = "cuda")]
-                if let (Some(gpu), Some(cuda)) = (&gpu, self.cuda) {
-                    sources.extend(gpu.sources(cuda, interval));
+                // What this process and this machine do means nothing on a clock that somebody else moves.
+                let interval = Some(interval).filter(|_| !clock.is_manual());
+                let mut sources = Vec::new();
+                if interval.is_some() {
+                    sources.extend(resources::standard_sources());
+                    #[cfg(feature = "cuda")]
+                    if let (Some(gpu), Some(cuda), Some(interval)) = (&gpu, self.cuda, interval) {
+                        sources.extend(gpu.sources(cuda, interval));
+                    }
                 }
                 sources.extend(self.sources);
                 let to_sinks = wants.samples.then(|| Arc::clone(&samples));
@@ -153,7 +162,7 @@ impl CortexBuilder {
             sampler,
             process,
             cost,
-            thresholds: self.thresholds,
+            thresholds,
             deadline: self.deadline,
             kineto: self.kineto,
         })
@@ -192,6 +201,8 @@ fn process() -> Process {
     let mut process = Process::default();
     process.name = name;
     process.pid = std::process::id();
+    process.memory_limit = resources::memory_limit();
+    process.open_files_limit = resources::open_files_limit();
     process.cores = cores.and_then(|cores| u32::try_from(cores.get()).ok());
     process
 }

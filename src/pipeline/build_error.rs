@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 
+use crate::diagnose::UnknownRule;
 use crate::sink::SinkError;
 #[cfg(feature = "otlp")]
 use crate::sink::otlp::OtlpError;
@@ -21,6 +22,8 @@ pub enum BuildError {
         /// What it takes.
         accepted: &'static str,
     },
+    /// A level was set for a rule that does not exist.
+    Rule(UnknownRule),
     /// A setting of the export is wrong.
     #[cfg(feature = "otlp")]
     Otlp(OtlpError),
@@ -37,6 +40,7 @@ impl fmt::Display for BuildError {
             BuildError::OutOfRange { setting, accepted } => {
                 write!(f, "{setting} is out of range; it takes {accepted}")
             }
+            BuildError::Rule(error) => error.fmt(f),
             #[cfg(feature = "otlp")]
             BuildError::Otlp(error) => error.fmt(f),
             BuildError::Thread(_) => write!(
@@ -56,6 +60,7 @@ impl Error for BuildError {
         match self {
             BuildError::Output(error) => error.source(),
             BuildError::OutOfRange { .. } => None,
+            BuildError::Rule(error) => error.source(),
             #[cfg(feature = "otlp")]
             BuildError::Otlp(error) => error.source(),
             BuildError::Thread(error) | BuildError::Signals(error) => Some(error),

@@ -8,13 +8,14 @@ use std::time::Duration;
 use tracing_core::Metadata;
 
 use super::build_error::BuildError;
+use super::level::ProfilingLevel;
 use super::text_report::TextReport;
 use crate::capture::{CortexLayer, HeldFn, Limits, Overflow};
 use crate::clock::ManualClock;
-use crate::diagnose::Thresholds;
+use crate::diagnose::{RuleLevel, Thresholds};
 #[cfg(feature = "cuda")]
 use crate::gpu::Cuda;
-use crate::model::Unit;
+use crate::model::{Target, Unit};
 use crate::resources::{Callback, ResourceSource};
 use crate::sink::Sink;
 #[cfg(feature = "otlp")]
@@ -50,12 +51,15 @@ pub struct CortexBuilder {
     pub(super) resources: Option<Duration>,
     pub(super) sinks: Vec<Box<dyn Sink>>,
     pub(super) sources: Vec<Box<dyn ResourceSource>>,
+    pub(super) level: ProfilingLevel,
     pub(super) overflow: Overflow,
     pub(super) signals: bool,
     pub(super) limits: Limits,
     pub(super) held: Option<Box<HeldFn>>,
     pub(super) clock: Option<ManualClock>,
     pub(super) thresholds: Thresholds,
+    pub(super) levels: Vec<(String, RuleLevel)>,
+    pub(super) targets: Vec<Target>,
     pub(super) deadline: Duration,
 }
 
@@ -79,6 +83,7 @@ impl CortexLayer {
             resources: Some(DEFAULT_INTERVAL),
             sinks: Vec::new(),
             sources: Vec::new(),
+            level: ProfilingLevel::default(),
             overflow: Overflow::DropNewest,
             signals: false,
             limits: Limits {
@@ -91,6 +96,8 @@ impl CortexLayer {
             held: None,
             clock: None,
             thresholds: Thresholds::default(),
+            levels: Vec::new(),
+            targets: Vec::new(),
             deadline: Duration::from_secs(5),
         }
     }
@@ -112,8 +119,11 @@ impl CortexBuilder {
     /// | `TRACING_CORTEX_REPORT` | `stderr`, `off`, or a path |
     /// | `TRACING_CORTEX_JSON` | a path, or `off` |
     /// | `TRACING_CORTEX_RESOURCES` | `off`, or an interval such as `250ms` or `1s` |
+    /// | `TRACING_CORTEX_LEVEL` | `basic`, `standard` or `detailed` |
     /// | `TRACING_CORTEX_OVERFLOW` | `drop` or `block` |
     /// | `TRACING_CORTEX_SIGNALS` | `on` or `off` |
+    /// | `TRACING_CORTEX_TARGETS` | targets such as `handle:p95=100ms,query:p99.9=2s`; see [`target`](CortexBuilder::target) |
+    /// | `TRACING_CORTEX_RULES` | levels such as `CTX603=allow,tail-latency=deny`; see [`rule`](CortexBuilder::rule) |
     /// | `TRACING_CORTEX_CUDA` | `auto`, `events` (without CUPTI) or `off`; feature `cuda` |
     pub fn from_env(self) -> CortexBuilder {
         super::environment::apply(self)
@@ -289,6 +299,18 @@ impl CortexBuilder {
     }
 
     /// Adds something to read at intervals.
+    ///
+    /// Rules look at the series below. The crate reads those that begin with `process`, `system` and `gpu` itself; on a
+    /// [manual clock](CortexBuilder::manual_clock) a source of yours can give them, under the same names and units.
+    ///
+    /// | series | unit | rules |
+    /// |---|---|---|
+    /// | `process.rss` | bytes | CTX303, CTX305 |
+    /// | `gpu.N.process_memory` | bytes | CTX303 |
+    /// | `process.open_files` | count | CTX308 |
+    /// | `process.threads` | count | CTX309 |
+    /// | `system.memory_used_percent`, `process.major_faults` | per cent, per second | CTX306 |
+    /// | `queue.depth`, and any that ends in `.queue_depth` | count | CTX707: demand that waits |
     pub fn source(mut self, source: impl ResourceSource) -> CortexBuilder {
         self.sources.push(Box::new(source));
         self
@@ -302,6 +324,13 @@ impl CortexBuilder {
         read: impl FnMut() -> Option<f64> + Send + 'static,
     ) -> CortexBuilder {
         self.sources.push(Box::new(Callback::new(name, unit, read)));
+        self
+    }
+
+    /// Sets how much is collected. Default: [`ProfilingLevel::Standard`], because without trees the diagnosis cannot say
+    /// what waited for what, and sampling whole roots costs other spans next to nothing.
+    pub fn level(mut self, level: ProfilingLevel) -> CortexBuilder {
+        self.level = level;
         self
     }
 
@@ -339,6 +368,9 @@ impl CortexBuilder {
     }
 
     /// Takes the time from a clock that a test moves.
+    ///
+    /// The process and the machine are not read then, and no thread is looked at, as neither follows that clock. Your own
+    /// sources are read by [`sample_resources`](crate::CortexGuard::sample_resources) only.
     pub fn manual_clock(mut self, clock: &ManualClock) -> CortexBuilder {
         self.clock = Some(clock.clone());
         self
@@ -347,6 +379,55 @@ impl CortexBuilder {
     /// Sets at which numbers the diagnosis speaks.
     pub fn thresholds(mut self, thresholds: Thresholds) -> CortexBuilder {
         self.thresholds = thresholds;
+        self
+    }
+
+    /// Says how fast the operations of a site are to be: `percentile` per cent of them take no longer than `limit`. The
+    /// report says whether that was so, and a target that was missed is a finding, CTX701. Default: no targets.
+    ///
+    /// The percentile is from 50 to below 100, and it takes 5 operations beyond it to judge: 100 for 95, 500 for 99. A site
+    /// can have several; one set again for the same percentile replaces the earlier one.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tracing_cortex::CortexLayer;
+    ///
+    /// let (cortex, guard) = CortexLayer::builder()
+    ///     .target("handle", 95, Duration::from_millis(100))
+    ///     .target("handle", 99.9, Duration::from_secs(1))
+    ///     .build()?;
+    /// # Ok::<(), tracing_cortex::BuildError>(())
+    /// ```
+    pub fn target(
+        mut self,
+        site: impl Into<String>,
+        percentile: impl Into<f64>,
+        limit: Duration,
+    ) -> CortexBuilder {
+        self.targets
+            .push(Target::new(site, percentile.into(), limit));
+        self
+    }
+
+    /// Silences a rule, or makes it one that fails the program, by its id or its name. Default: rules warn, but for
+    /// `CTX509`, which speaks only when it is given a level here.
+    ///
+    /// ```
+    /// use tracing_cortex::{CortexLayer, RuleLevel};
+    ///
+    /// let (cortex, guard) = CortexLayer::builder()
+    ///     .rule("CTX603", RuleLevel::Allow)
+    ///     .rule("tail-latency", RuleLevel::Deny)
+    ///     .build()?;
+    /// let summary = guard.finish()?;
+    /// if let Some(finding) = summary.denied().next() {
+    ///     eprintln!("{}", finding.message);
+    ///     std::process::exit(1);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn rule(mut self, rule: impl Into<String>, level: RuleLevel) -> CortexBuilder {
+        self.levels.push((rule.into(), level));
         self
     }
 
@@ -390,6 +471,32 @@ impl CortexBuilder {
     pub fn max_open_spans(mut self, spans: usize) -> CortexBuilder {
         self.limits.max_open_spans = spans;
         self
+    }
+
+    /// Returns the thresholds with the levels and targets that were set beside them.
+    pub(super) fn thresholds_in_effect(&self) -> Result<Thresholds, BuildError> {
+        let mut thresholds = self.thresholds.clone();
+        for (rule, level) in &self.levels {
+            thresholds
+                .levels
+                .set(rule, *level)
+                .map_err(BuildError::Rule)?;
+        }
+        for target in &self.targets {
+            let same = |known: &Target| {
+                known.site == target.site
+                    && known.percentile.to_bits() == target.percentile.to_bits()
+            };
+            thresholds.targets.retain(|known| !same(known));
+            thresholds.targets.push(target.clone());
+        }
+        match thresholds.targets.iter().all(Target::is_valid) {
+            true => Ok(thresholds),
+            false => Err(BuildError::OutOfRange {
+                setting: "target",
+                accepted: "a percentile from 50 to below 100, such as 95 or 99.9, and a time of more than zero",
+            }),
+        }
     }
 
     pub(super) fn check(&self) -> Result<(), BuildError> {
@@ -448,8 +555,11 @@ impl fmt::Debug for CortexBuilder {
             .field("text", &self.text)
             .field("json", &self.json)
             .field("resources", &self.resources)
+            .field("level", &self.level)
             .field("overflow", &self.overflow)
             .field("limits", &self.limits)
+            .field("levels", &self.levels)
+            .field("targets", &self.targets)
             .finish_non_exhaustive()
     }
 }

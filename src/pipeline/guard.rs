@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::session::Session;
-use crate::model::{Diagnosis, Profile};
+use crate::model::{Diagnosis, Finding, Profile};
 use crate::sink::SinkError;
 
 /// Ends the capture when dropped: the report is written then.
@@ -59,6 +59,38 @@ impl CortexGuard {
     /// Chrome trace) goes on.
     pub fn reset(&self) {
         self.session.reset();
+    }
+
+    /// Takes a reading of every resource now, and waits for it, at most for the
+    /// [deadline](crate::CortexBuilder::exit_deadline). Returns whether it was taken: not where resources are
+    /// [off](crate::CortexBuilder::no_resources), a source hangs, or the capture has ended.
+    ///
+    /// On a [manual clock](crate::CortexBuilder::manual_clock) these are the only readings, and throughput is counted at
+    /// these moments, so that series and windows are the same in every run.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tracing_cortex::{CortexLayer, ManualClock, Unit};
+    ///
+    /// let clock = ManualClock::new();
+    /// let mut depth = 0.0;
+    /// let (_layer, guard) = CortexLayer::builder()
+    ///     .manual_clock(&clock)
+    ///     .gauge("queue.depth", Unit::Count, move || {
+    ///         depth += 1.0;
+    ///         Some(depth)
+    ///     })
+    ///     .build()?;
+    /// for _ in 0..3 {
+    ///     clock.advance(Duration::from_secs(1));
+    ///     guard.sample_resources();
+    /// }
+    /// let depths: Vec<_> = guard.profile().resources[0].points.iter().map(|point| point.mean).collect();
+    /// assert_eq!(depths, [1.0, 2.0, 3.0]);
+    /// # Ok::<(), tracing_cortex::BuildError>(())
+    /// ```
+    pub fn sample_resources(&self) -> bool {
+        self.session.sample_resources()
     }
 
     /// Has everything that was recorded so far written out.
@@ -124,6 +156,11 @@ impl Summary {
     /// Returns what the rules say about it.
     pub fn diagnosis(&self) -> &Diagnosis {
         &self.diagnosis
+    }
+
+    /// Returns what the denied rules found: see [`CortexBuilder::rule`](crate::CortexBuilder::rule).
+    pub fn denied(&self) -> impl Iterator<Item = &Finding> {
+        self.diagnosis.denied()
     }
 }
 

@@ -11,6 +11,7 @@
 //! |---|---|
 //! | `builder` | settings, and their check |
 //! | `build` | from settings to a capture that runs |
+//! | `level` | how much is collected |
 //! | `environment` | settings from `TRACING_CORTEX_*` |
 //! | `session` | what the threads of a capture share, and its end |
 //! | `readings` | resource readings on their way to the sinks |
@@ -30,6 +31,7 @@ mod exits;
 mod gpu;
 mod guard;
 mod init;
+mod level;
 mod outlets;
 mod readings;
 mod session;
@@ -42,6 +44,7 @@ pub use build_error::BuildError;
 pub use builder::CortexBuilder;
 pub use guard::{CortexGuard, FinishError, FlushError, SinkFailure, SinkFailureKind, Summary};
 pub use init::{InitError, init};
+pub use level::ProfilingLevel;
 pub use span_ext::CortexSpanExt;
 pub use text_report::TextReport;
 

@@ -16,13 +16,13 @@ const MAX_WAITING_SAMPLES: usize = 1 << 16;
 
 /// Returns what the sampler is told; `to_sinks` is where the readings wait, if a sink wants them.
 pub(super) fn sampler_settings(
-    interval: Duration,
+    interval: Option<Duration>,
     sources: Vec<Box<dyn ResourceSource>>,
     clock: Clock,
     capture: &Arc<Capture>,
     to_sinks: Option<Arc<Mutex<VecDeque<OwnedSample>>>>,
 ) -> SamplerSettings {
-    let capture = Arc::clone(capture);
+    let (capture, of_open) = (Arc::clone(capture), Arc::clone(capture));
     let mut names: Vec<Arc<str>> = Vec::new();
     let deliver = move |samples: &[Sample<'_>]| {
         let Some(to_sinks) = &to_sinks else { return };
@@ -51,6 +51,7 @@ pub(super) fn sampler_settings(
         sources,
         clock,
         tops: Box::new(move |tops| capture.tops(tops)),
+        open: Box::new(move |counts| of_open.open_by_site(counts)),
         deliver: Box::new(deliver),
         on_thread_start: Box::new(suppress_on_this_thread),
     }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -17,7 +18,7 @@ use crate::capture::process::is_forked_child;
 use crate::capture::suppress_on_this_thread;
 use crate::capture::{Batch, Capture, Cost, Drain, InFlight, Outlets};
 use crate::diagnose::{Thresholds, diagnose};
-use crate::join::Join;
+use crate::join::{Join, Trees};
 use crate::model::{Export, Failure, GpuDeviceStats, GpuNotice, Nanos, Process, Profile};
 use crate::resources::{Observed, Sampler};
 
@@ -29,11 +30,14 @@ pub(super) struct Session {
     streaming: Vec<Arc<Outlet>>,
     in_flight: InFlight,
     join: Mutex<Join>,
+    trees: Mutex<Forest>,
     #[cfg(feature = "cuda")]
     pub(super) gpu: Option<GpuStage>,
     pub(super) aggregator: Mutex<Aggregator>,
     pub(super) samples: Arc<Mutex<VecDeque<OwnedSample>>>,
     pub(super) sampler: Option<Sampler>,
+    /// Windows are closed by whoever asks for readings, and by nobody else.
+    pub(super) windows_on_demand: AtomicBool,
     pub(super) process: Process,
     pub(super) cost: Cost,
     pub(super) thresholds: Thresholds,
@@ -44,6 +48,13 @@ pub(super) struct Session {
     control: Mutex<Control>,
     changed: Condvar,
     outcome: OnceLock<Result<Summary, FinishError>>,
+}
+
+/// The trees, and what was lost when they were last looked at.
+#[derive(Debug, Default)]
+struct Forest {
+    trees: Trees,
+    dropped: u64,
 }
 
 #[derive(Debug, Default)]
@@ -82,12 +93,14 @@ impl Session {
             streaming: parts.outlets.iter().filter(streams).cloned().collect(),
             in_flight: InFlight::default(),
             join: Mutex::default(),
+            trees: Mutex::default(),
             #[cfg(feature = "cuda")]
             gpu: parts.gpu,
             outlets: parts.outlets,
             aggregator: Mutex::default(),
             samples: parts.samples,
             sampler: parts.sampler,
+            windows_on_demand: AtomicBool::new(false),
             process: parts.process,
             cost: parts.cost,
             thresholds: parts.thresholds,
@@ -183,6 +196,20 @@ impl Session {
         }
     }
 
+    fn end_tree_round(&self) {
+        let capture = &self.capture;
+        let (cut, dropped) = (capture.take_cut(), capture.dropped_records());
+        let mut forest = lock(&self.trees);
+        let lost = dropped != forest.dropped;
+        forest.dropped = dropped;
+        forest.trees.end_round(capture.clock().now(), cut, lost);
+    }
+
+    /// Returns how many records were put into trees, or wait to be.
+    pub(super) fn tree_records(&self) -> u64 {
+        lock(&self.trees).trees.taken()
+    }
+
     fn exports(&self) -> Vec<Export> {
         self.outlets
             .iter()
@@ -206,6 +233,7 @@ impl Session {
         self.capture.reset();
         aggregator.reset(at);
         lock(&self.join).reset();
+        lock(&self.trees).trees.reset();
         #[cfg(feature = "cuda")]
         if let Some(gpu) = &self.gpu {
             gpu.reset();
@@ -213,6 +241,20 @@ impl Session {
         if let Some(sampler) = &self.sampler {
             sampler.reset();
         }
+    }
+
+    /// Takes readings and closes the windows that have ended; returns whether all sources were read.
+    pub(super) fn sample_resources(&self) -> bool {
+        if is_forked_child() || self.capture.is_closed() {
+            return false;
+        }
+        if self.capture.clock().is_manual() {
+            self.windows_on_demand.store(true, Relaxed);
+        }
+        collector::look_for_slow(self);
+        collector::count_windows(self);
+        let sampler = self.sampler.as_ref();
+        sampler.is_some_and(|sampler| sampler.sample_now(self.deadline))
     }
 
     pub(super) fn profile(&self) -> Profile {
@@ -249,6 +291,14 @@ impl Session {
             profile.losses.dropped_events += join.dropped_events();
             for row in &mut profile.sites {
                 row.examples = join.examples(row.site.id);
+            }
+        }
+        if self.capture.streams().trees {
+            lock(&self.trees).trees.fill(&mut profile);
+            let losses = &mut profile.losses;
+            if !self.capture.streams().spans {
+                // Nobody but the trees misses them.
+                losses.stray_records += std::mem::take(&mut losses.dropped_spans);
             }
         }
         profile
@@ -339,8 +389,8 @@ impl Session {
     }
 
     fn finish_once(self: &Arc<Session>, until: Instant) -> Result<Summary, FinishError> {
-        if let Some(sampler) = &self.sampler {
-            sampler.sample_now();
+        if let Some(sampler) = self.sampler.as_ref().filter(|one| !one.is_on_demand()) {
+            sampler.sample_now(LAST_SAMPLE_WAIT);
         }
         self.capture.close();
         #[cfg(feature = "cuda")]
@@ -435,14 +485,22 @@ impl Outlets for Streaming<'_> {
         }
         match outlet.checked_sub(1) {
             Some(sink) => self.0.streaming[sink].deliver(batch),
-            None if self.0.capture.streams().ids => {
-                lock(&self.0.join).take(&batch.spans, &batch.events);
+            None => {
+                let streams = self.0.capture.streams();
+                if streams.ids {
+                    lock(&self.0.join).take(&batch.spans, &batch.events);
+                }
+                if streams.trees {
+                    lock(&self.0.trees).trees.take(&batch.spans, &batch.events);
+                }
             }
-            None => {}
         }
     }
 
     fn end_round(&mut self, between: &mut dyn FnMut()) -> bool {
+        if self.0.capture.streams().trees {
+            self.0.end_tree_round();
+        }
         if !self.0.capture.streams().ids {
             return false;
         }
@@ -486,6 +544,9 @@ fn half_way(until: Instant) -> Option<Instant> {
 
 /// The reports have this part of the time that is left when the other sinks are finished.
 const REPORT_SHARE: u32 = 4;
+
+/// How long the end waits for the last readings.
+const LAST_SAMPLE_WAIT: Duration = Duration::from_millis(200);
 
 /// How long the end waits for the sampler, which has nothing left to deliver.
 const STOP_WAIT: Duration = Duration::from_millis(100);

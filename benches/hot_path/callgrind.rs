@@ -8,9 +8,10 @@ use crate::valgrind;
 use crate::workload::Scenario;
 
 const SCENARIOS: [Scenario; 3] = [Scenario::Flat, Scenario::Nested, Scenario::Polled];
-const SYSTEMS: [System; 3] = [
+const SYSTEMS: [System; 4] = [
     System::Empty,
     System::CortexStats,
+    System::CortexTrees,
     System::CortexChromeRoomy,
 ];
 

@@ -4,13 +4,17 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
-use tracing_cortex::{CortexLayer, Overflow};
+use tracing_cortex::{CortexLayer, Overflow, ProfilingLevel};
 
 use crate::system::{Installed, System, set_default};
 
 /// Makes one of the `Cortex*` systems the default of this process.
 pub(crate) fn install(system: System, level: LevelFilter, path: PathBuf) -> Installed {
     let builder = CortexLayer::builder();
+    let builder = match system {
+        System::CortexTrees => builder.level(ProfilingLevel::Standard),
+        _ => builder.level(ProfilingLevel::Basic),
+    };
     let builder = match system {
         System::CortexResources => builder.resources(Duration::from_millis(250)),
         _ => builder.no_resources(),

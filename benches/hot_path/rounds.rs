@@ -11,6 +11,7 @@ const PLAN: &[(Scenario, &[System])] = &[
         &[
             System::Empty,
             System::CortexStats,
+            System::CortexTrees,
             System::CortexResources,
             System::CortexChrome,
             System::TracingChrome,
@@ -22,6 +23,7 @@ const PLAN: &[(Scenario, &[System])] = &[
         &[
             System::Empty,
             System::CortexStats,
+            System::CortexTrees,
             System::CortexResources,
             System::CortexChrome,
             System::TracingChromeArgs,
@@ -41,6 +43,7 @@ const PLAN: &[(Scenario, &[System])] = &[
         &[
             System::Empty,
             System::CortexStats,
+            System::CortexTrees,
             System::CortexChrome,
             System::TracingTiming,
         ],

@@ -20,6 +20,8 @@ pub(crate) enum System {
     Empty,
     /// Statistics and call tree.
     CortexStats,
+    /// The same, and trees of sampled roots: what is collected unless the program says otherwise.
+    CortexTrees,
     /// The same, with the resource sampler.
     CortexResources,
     /// Statistics, call tree and a Chrome trace with fields that loses what it cannot keep up with.
@@ -37,9 +39,10 @@ pub(crate) enum System {
 }
 
 impl System {
-    pub(crate) const ALL: [System; 9] = [
+    pub(crate) const ALL: [System; 10] = [
         System::Empty,
         System::CortexStats,
+        System::CortexTrees,
         System::CortexResources,
         System::CortexChrome,
         System::CortexChromeBlock,
@@ -53,6 +56,7 @@ impl System {
         match self {
             System::Empty => "empty",
             System::CortexStats => "cortex-stats",
+            System::CortexTrees => "cortex-trees",
             System::CortexResources => "cortex-resources",
             System::CortexChrome => "cortex-chrome",
             System::CortexChromeBlock => "cortex-chrome-block",
@@ -76,6 +80,7 @@ impl System {
                 Installed::without_trace()
             }
             System::CortexStats
+            | System::CortexTrees
             | System::CortexResources
             | System::CortexChrome
             | System::CortexChromeBlock

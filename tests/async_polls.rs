@@ -83,7 +83,8 @@ fn a_runtime_that_blocks_and_one_that_computes_are_told_apart() {
     assert!(
         blocked
             .headline
-            .starts_with("`block` blocked an async worker for")
+            .starts_with("`block` blocked an async worker for"),
+        "{blocked:#?}"
     );
 
     guard.reset();
@@ -98,6 +99,7 @@ fn a_runtime_that_blocks_and_one_that_computes_are_told_apart() {
     assert!(
         computed
             .headline
-            .starts_with("`compute` keeps a worker for")
+            .starts_with("`compute` keeps a worker for"),
+        "{computed:#?}"
     );
 }

@@ -421,7 +421,7 @@ fn the_windows_of_an_async_site_add_up_to_its_calls() {
                 assert!(!poll(task.as_mut()));
             }
             rig.ms(1000);
-            // A window is closed about once a second, by the collector.
+            // Windows are closed by the collector.
             support::wait_for(|| rig.guard.profile().throughput.per_window.len() > 1);
             while !poll(task.as_mut()) {}
         });
@@ -432,8 +432,8 @@ fn the_windows_of_an_async_site_add_up_to_its_calls() {
         .iter()
         .find(|row| row.site.name == "task")
         .unwrap();
-    assert_eq!(row.per_window, [1, 0]);
-    assert_eq!(captured.profile.throughput.per_window, [1, 0]);
+    assert_eq!(row.per_window.iter().sum::<u64>(), 1);
+    assert_eq!(row.per_window, captured.profile.throughput.per_window);
 }
 
 #[test]

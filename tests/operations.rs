@@ -15,7 +15,7 @@ use std::time::Duration;
 use tracing::{Instrument, Span, error, info, info_span};
 use tracing_cortex::{CortexLayer, CortexSpanExt, Diagnosis, Ids, Link, ManualClock, Operation};
 use tracing_cortex::{Profile, SetParentError, Sink, SinkError, SpanId, TraceContext, TraceId};
-use tracing_cortex::{Wants, report_json};
+use tracing_cortex::{TreeValue, Wants, report_json};
 use tracing_subscriber::prelude::*;
 
 /// An [`Operation`] that lives on.
@@ -451,6 +451,65 @@ fn the_slowest_operations_are_examples_in_the_profile_and_in_the_report() {
     report_json(&captured.profile, &diagnosis, &mut report).unwrap();
     let report = String::from_utf8(report).unwrap();
     assert!(report.contains(&format!("\"trace_id\":\"{}\"", slowest.ids.trace)));
+}
+
+/// Ids, fields and what a record says for its tree share a few words.
+#[test]
+fn the_trees_of_a_capture_are_made_of_the_same_operations() {
+    // As many as the first thread samples, and enough that the later ones are of callsites that are known to be plain.
+    const ROOTS: u64 = 16;
+    let captured = capture(|clock| {
+        for root in 0..ROOTS {
+            let _root = info_span!("root", rows = root).entered();
+            for _ in 0..4 {
+                let _query = info_span!("query", user = "me", db.query.text = "select 1").entered();
+                ms(clock, 1);
+                info_span!("parse", len = ?Some(root)).in_scope(|| ms(clock, 1));
+                if root % 2 == 1 {
+                    error!("failed");
+                }
+            }
+        }
+    });
+    let by_span: HashMap<_, _> = captured
+        .operations
+        .iter()
+        .map(|kept| (kept.ids.span, (kept.name.as_str(), kept.start)))
+        .collect();
+    let operations: HashSet<_> = captured
+        .operations
+        .iter()
+        .map(|kept| {
+            let parent = kept.ids.parent.map(|parent| by_span[&parent]);
+            (kept.name.as_str(), kept.start, kept.end, parent)
+        })
+        .collect();
+
+    let trees = &captured.profile.trees[0];
+    assert_eq!(trees.kept.len(), ROOTS as usize);
+    let mut in_trees = HashSet::new();
+    for (root, kept) in trees.kept.iter().enumerate() {
+        let spans = &kept.tree.spans;
+        for span in spans {
+            let parent = span.parent.map(|parent| {
+                let parent = &spans[parent as usize];
+                (parent.site.name, parent.start.0)
+            });
+            in_trees.insert((span.site.name, span.start.0, span.end.0, parent));
+            let fields = span.fields.iter();
+            let fields: Vec<_> = fields.map(|field| (field.name, &field.value)).collect();
+            let failed = root % 2 == 1 && span.site.name == "query";
+            assert_eq!(span.error, failed, "{root}: {span:?}");
+            let (name, value) = match span.site.name {
+                "root" => ("rows", TreeValue::Integer(root as i64)),
+                "query" => ("db.query.text", TreeValue::Text("select 1".into())),
+                _ => ("len", TreeValue::Text(format!("Some({root})").into())),
+            };
+            assert_eq!(fields, [(name, &value)]);
+        }
+    }
+    assert_eq!(operations.len(), ROOTS as usize * 9);
+    assert_eq!(in_trees, operations);
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod captures;
 mod clock;
 mod degrading;
 mod delivery;
+mod diagnosis;
 mod ends;
 #[path = "../support/gpu/mod.rs"]
 mod gpu;
@@ -35,6 +36,7 @@ const SCENARIOS: &[Scenarios] = &[
     captures::SCENARIOS,
     clock::SCENARIOS,
     degrading::SCENARIOS,
+    diagnosis::SCENARIOS,
     ends::SCENARIOS,
     delivery::SCENARIOS,
     memory::SCENARIOS,
